@@ -1,0 +1,3 @@
+module github.com/imcluster/imcluster
+
+go 1.26.0
