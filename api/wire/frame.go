@@ -1,0 +1,194 @@
+package wire
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Type says what a frame is. It is accepted as a JSON string or number and always sent as a string.
+type Type uint8
+
+// Frame types. C→S is sent by clients, S→C by gateways.
+const (
+	TypeUnknown          Type = 0  // S→C: answers a frame that could not be understood or is not allowed
+	TypeLogin            Type = 10 // C→S: must be the first frame, unless the handshake carried a token
+	TypeLoginResp        Type = 11 // S→C
+	TypeLogout           Type = 12 // C→S: the device goes offline at once; the gateway closes with 1000
+	TypeHeartbeatTimeout Type = 30 // S→C: nothing was received for the idle timeout; the connection closes
+	TypeReconnect        Type = 31 // S→C: connect again after delayMs; this gateway is going away
+	TypeKicked           Type = 32 // S→C: the device logged in elsewhere; do not reconnect
+	TypePing             Type = 40 // C→S
+	TypePong             Type = 41 // S→C
+	TypeChat             Type = 80 // both directions
+	TypeChatResp         Type = 81 // S→C: the answer to the sender's chat
+	TypeAck              Type = 90 // C→S: the recipient has the message
+	TypeAckResp          Type = 91 // S→C
+)
+
+// Frame is any frame. Only the fields that its type has, by the table below, are encoded and decoded; the others stay
+// zero.
+type Frame struct {
+	Type             Type
+	Code             Code
+	Message          string // for people; programs look at Code
+	Token            string
+	FromID           string
+	ToID             string
+	UserID           string
+	DeviceID         string
+	Platform         string
+	SessionID        string
+	MsgID            string
+	ClientMsgID      string
+	Content          []byte // opaque JSON, passed on byte for byte
+	Time             int64  // server time, Unix milliseconds
+	HeartbeatSeconds int64  // how often the client should ping
+	DelayMS          int64  // how long the client should wait before it reconnects or retries
+}
+
+// direction is a set of senders.
+type direction uint8
+
+const (
+	fromClient direction = 1 << iota
+	fromServer
+)
+
+// layout is what the table says of one frame type.
+type layout struct {
+	name     string
+	dir      direction
+	fields   []field
+	required fieldSet // of a frame that a client sends
+}
+
+// frames is the one table of frames. Fields are encoded in the order given here, those with a zero value are left out,
+// except code.
+var frames = map[Type]layout{
+	TypeUnknown:          {name: "UNKNOWN", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
+	TypeLogin:            {name: "USER_LOGIN", dir: fromClient, fields: []field{fToken, fDeviceID, fPlatform, fFromID}, required: setOf(fToken)},
+	TypeLoginResp:        {name: "USER_LOGIN_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUserID, fDeviceID, fSessionID, fHeartbeatSeconds, fTime, fDelayMS}},
+	TypeLogout:           {name: "LOGOUT", dir: fromClient, fields: []field{fFromID}},
+	TypeHeartbeatTimeout: {name: "HEARTBEAT_TIMEOUT", dir: fromServer, fields: []field{fCode, fMessage}},
+	TypeReconnect:        {name: "RECONNECT", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
+	TypeKicked:           {name: "KICKED", dir: fromServer, fields: []field{fCode, fMessage}},
+	TypePing:             {name: "PING", dir: fromClient, fields: []field{fFromID}},
+	TypePong:             {name: "PONG", dir: fromServer},
+	TypeChat:             {name: "CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fToID, fClientMsgID, fTime, fContent}, required: setOf(fToID, fContent)},
+	TypeChatResp:         {name: "CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
+	TypeAck:              {name: "ACK", dir: fromClient, fields: []field{fMsgID, fFromID}, required: setOf(fMsgID)},
+	TypeAckResp:          {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID}},
+}
+
+// String returns the name of the type, or its number when it has none.
+func (t Type) String() string {
+	if l, ok := frames[t]; ok {
+		return l.name
+	}
+	return strconv.Itoa(int(t))
+}
+
+// ClientMaySend tells whether t is a known type that clients send.
+func (t Type) ClientMaySend() bool { return frames[t].dir&fromClient != 0 }
+
+// Known tells whether t is in the table.
+func (t Type) Known() bool {
+	_, ok := frames[t]
+	return ok
+}
+
+// field is one field of a Frame. Its JSON name and kind are in the table fields.
+type field uint8
+
+const (
+	fCode field = iota
+	fMessage
+	fToken
+	fFromID
+	fToID
+	fUserID
+	fDeviceID
+	fPlatform
+	fSessionID
+	fMsgID
+	fClientMsgID
+	fContent
+	fTime
+	fHeartbeatSeconds
+	fDelayMS
+	numFields
+)
+
+var fieldNames = [numFields]string{
+	fCode: "code", fMessage: "message", fToken: "token", fFromID: "fromId", fToID: "toId", fUserID: "userId",
+	fDeviceID: "deviceId", fPlatform: "platform", fSessionID: "sessionId", fMsgID: "msgId", fClientMsgID: "clientMsgId",
+	fContent: "content", fTime: "time", fHeartbeatSeconds: "heartbeatSeconds", fDelayMS: "delayMs",
+}
+
+func (f field) String() string { return fieldNames[f] }
+
+// fieldSet is a set of fields.
+type fieldSet uint32
+
+func setOf(fs ...field) (s fieldSet) {
+	for _, f := range fs {
+		s |= 1 << f
+	}
+	return s
+}
+
+func (s fieldSet) has(f field) bool { return s&(1<<f) != 0 }
+
+// text returns where the frame keeps string field f, nil if f is not a string.
+func (fr *Frame) text(f field) *string {
+	switch f {
+	case fMessage:
+		return &fr.Message
+	case fToken:
+		return &fr.Token
+	case fFromID:
+		return &fr.FromID
+	case fToID:
+		return &fr.ToID
+	case fUserID:
+		return &fr.UserID
+	case fDeviceID:
+		return &fr.DeviceID
+	case fPlatform:
+		return &fr.Platform
+	case fSessionID:
+		return &fr.SessionID
+	case fMsgID:
+		return &fr.MsgID
+	case fClientMsgID:
+		return &fr.ClientMsgID
+	}
+	return nil
+}
+
+// number returns where the frame keeps integer field f, nil if f is not an integer. Code, which has a type of its own,
+// is handled by the codecs.
+func (fr *Frame) number(f field) *int64 {
+	switch f {
+	case fTime:
+		return &fr.Time
+	case fHeartbeatSeconds:
+		return &fr.HeartbeatSeconds
+	case fDelayMS:
+		return &fr.DelayMS
+	}
+	return nil
+}
+
+// Error is a frame that was refused: the code to answer with and what the client should do about it.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("code %d: %s", e.Code, e.Message) }
+
+// Errorf makes an Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
