@@ -1,0 +1,159 @@
+package store
+
+import (
+	"errors"
+	"iter"
+	"time"
+)
+
+// Errors that callers act on; what is returned wraps them.
+var (
+	// ErrUnavailable says that Redis could not be asked or did not answer in time. A write may have happened all the
+	// same. Retry later.
+	ErrUnavailable = errors.New("redis is unavailable")
+	// ErrForeignOwner says that the keys belong to another IMCluster. Use another key prefix, or delete the owner key
+	// if that IMCluster is gone.
+	ErrForeignOwner = errors.New("the redis keys belong to another IMCluster")
+	// ErrIncompatible says that the server is older than Redis 7.0 or that its data has another schema.
+	ErrIncompatible = errors.New("the redis server or its data cannot be used")
+	// ErrFenced says that the epoch that wrote has ended. [Member.Run] takes a new one; retry after that.
+	ErrFenced = errors.New("the gateway's lease has ended")
+	// ErrBanned says that the pod of this gateway is gone from the cluster: close the clients and exit.
+	ErrBanned = errors.New("the gateway's pod is banned")
+)
+
+// Epoch identifies one incarnation of a gateway process: 48 random bits as 8 characters of base64url. Nothing needs an
+// order of epochs, and a counter would repeat itself after a data loss.
+type Epoch string
+
+// Identity is what a gateway tells about itself in its lease record.
+type Identity struct {
+	// PodName and PodUID are those of the pod. Joining fences all earlier epochs of the same PodUID.
+	PodName, PodUID string
+	// Address is the host:port on which peers reach the gateway.
+	Address string
+	// Version is the gateway's version, for people who look.
+	Version string
+}
+
+// Session is one connected device of one user on the local gateway.
+type Session struct {
+	// User is 1 to 128 bytes, Device 1 to 64 bytes of UTF-8 without control characters.
+	User, Device string
+	// Platform is what the device called itself; may be empty. At most 16 bytes of it are kept.
+	Platform string
+	// Conn tells the connections of one gateway process apart; never reused within it.
+	Conn uint64
+	// Since is the login time by Redis' clock as [Member.Register] returned it, with millisecond precision.
+	Since time.Time
+}
+
+// Holder is where one device of a user is connected.
+type Holder struct {
+	Epoch            Epoch
+	Conn             uint64
+	Device, Platform string
+	Since            time.Time
+}
+
+// Local is the gateway's own view of its sessions. The methods are called from the goroutines of [Member.Run].
+type Local interface {
+	// Sessions yields the sessions of the partition (see [Partition]) that are registered now, those within their
+	// grace included. It is for re-registration after a data loss and must not hold locks while it yields.
+	Sessions(partition int) iter.Seq[Session]
+	// Count is the number of sessions, which the lease record reports.
+	Count() int
+	// Replaced tells that a newer session of the same device was found elsewhere while s was re-registered: the
+	// gateway closes s as it does when a device logs in again. Must not block.
+	Replaced(s Session)
+}
+
+// Peer is a live gateway incarnation.
+type Peer struct {
+	Epoch            Epoch
+	PodName, Address string
+	Draining         bool
+	// Sessions is the number that the peer last reported.
+	Sessions int
+}
+
+// State says whether a user is online.
+type State string
+
+// States of a user.
+const (
+	Online  State = "online"
+	Offline State = "offline"
+	Unknown State = "unknown"
+)
+
+// Reason says why the state of a user is [Unknown].
+type Reason string
+
+// Reasons for [Unknown].
+const (
+	// NeverSeen: the user never logged in, or so long ago that it is forgotten.
+	NeverSeen Reason = "never_seen"
+	// Unavailable: Redis could not be asked, or lost data that is not complete again.
+	Unavailable Reason = "unavailable"
+)
+
+// Device is one online device of a user.
+type Device struct {
+	ID, Platform string
+	// Gateway is the name of the pod that the device is connected to.
+	Gateway   string
+	LoginTime time.Time
+}
+
+// User is what is known of one user.
+type User struct {
+	ID     string
+	State  State
+	Reason Reason // only if State is Unknown
+	// LastSeen is when an offline user's last session ended, with second precision.
+	LastSeen time.Time
+	// Devices are those online, sorted by id.
+	Devices []Device
+}
+
+// Page is a part of the list of online users.
+type Page struct {
+	Users []string
+	// Next is the cursor of the next page; empty after the last one.
+	Next string
+	AsOf time.Time
+	// Degraded is true while users may be missing.
+	Degraded bool
+}
+
+// Counts says how many are online.
+type Counts struct {
+	// Users counts each user once, however many devices are online.
+	Users int
+	// Sessions counts devices.
+	Sessions int
+	// Gateways are the live gateways, sorted by pod name.
+	Gateways []GatewayCount
+	AsOf     time.Time
+	// Degraded is true while the counts may be too low.
+	Degraded bool
+}
+
+// GatewayCount is the number of sessions on one gateway pod.
+type GatewayCount struct {
+	Pod      string
+	Sessions int
+}
+
+// Incarnation is an entry of the lease table.
+type Incarnation struct {
+	Epoch                    Epoch
+	PodName, PodUID, Address string
+	Draining                 bool
+	// LeaseRemaining is how long the lease lasts without another renewal, in store time; not positive if it has ended
+	// and waits for the reaper.
+	LeaseRemaining time.Duration
+	// Sessions is the number that the gateway last reported.
+	Sessions int
+}
