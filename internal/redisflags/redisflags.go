@@ -19,7 +19,7 @@ import (
 // Flags are embedded in a command with kong's `embed:"" prefix:"redis-"`.
 type Flags struct {
 	Mode        store.Mode `enum:"standalone,sentinel,cluster" default:"standalone" help:"How Redis is run: ${enum}."`
-	Addresses   []string   `required:"" placeholder:"HOST:PORT,..." help:"The Redis server, the sentinels, or some nodes of the Redis Cluster."`
+	Addresses   []string   `required:"" placeholder:"HOST:PORT" help:"The Redis server, the sentinels, or some nodes of the Redis Cluster."`
 	MasterName  string     `help:"Name that the sentinels know the server by. Only in sentinel mode."`
 	Username    string     `help:"User to log in to Redis as. Unset: the file 'username' in the password directory if there is one, else the default user."`
 	PasswordDir string     `placeholder:"DIR" help:"Directory of a mounted Secret whose file 'current' is the Redis password. Read again at every connection."`

@@ -1,0 +1,102 @@
+// Command presence answers who is online.
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"time"
+
+	"github.com/imcluster/imcluster/internal/cli"
+	"github.com/imcluster/imcluster/internal/redisflags"
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/internal/telemetry"
+	"github.com/imcluster/imcluster/presence"
+)
+
+func main() {
+	os.Exit(cli.Main("presence", "Answers who is online in an IMCluster, over HTTP.", &command{}))
+}
+
+// command holds the flags of the program.
+type command struct {
+	Listen         string `default:":8080" help:"Address of the public API."`
+	InternalListen string `default:":8082" help:"Address of the API for the operator, which takes the peer key."`
+	OpsListen      string `default:":8081" help:"Address of /livez, /readyz and /metrics."`
+
+	APIKeyDir  string `name:"api-key-dir" required:"" placeholder:"DIR" help:"Directory of a mounted Secret whose files 'current' and, optionally, 'previous' are the API keys that are accepted."`
+	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API."`
+	ClusterUID string `name:"cluster-uid" help:"UID of the IMCluster, which owns the keys in Redis. Unset: not checked."`
+
+	Redis redisflags.Flags `embed:"" prefix:"redis-"`
+
+	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
+	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
+	Grace             time.Duration `default:"10s" help:"How long users of a dead gateway are shown online after its last sign of life. The same for all gateways and presence pods."`
+	LeaseTTL          time.Duration `name:"lease-ttl" default:"15s" help:"How long a gateway that cannot be heard is believed to be alive. The same for all gateways and presence pods."`
+	ShutdownDelay     time.Duration `default:"5s" help:"How long to go on answering after a stop signal, until nobody asks any more."`
+
+	PodName      string `help:"Name of the pod, for metrics and traces."`
+	OTLPEndpoint string `name:"otlp-endpoint" placeholder:"HOST:PORT" help:"OTLP gRPC receiver of traces. Unset: no traces."`
+	LogLevel     string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: ${enum}."`
+}
+
+// Run serves until ctx ends.
+func (c *command) Run(ctx context.Context) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	tel, err := telemetry.Start(ctx, telemetry.Config{Service: "imcluster-presence", Instance: c.PodName, OTLPEndpoint: c.OTLPEndpoint})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = tel.Shutdown(ctx)
+	}()
+	cfg.Meters, cfg.Tracers, cfg.Metrics = tel.Meters(), tel.Tracers(), tel.Handler()
+	server, err := presence.New(cfg)
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}
+
+// config checks the flags.
+func (c *command) config() (presence.Config, error) {
+	for flag, address := range map[string]string{"listen": c.Listen, "internal-listen": c.InternalListen, "ops-listen": c.OpsListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return presence.Config{}, cli.Configf("--%s: %q is not [host]:port", flag, address)
+		}
+	}
+	for flag, d := range map[string]time.Duration{"last-seen-retention": c.LastSeenRetention, "grace": c.Grace, "lease-ttl": c.LeaseTTL} {
+		if d <= 0 {
+			return presence.Config{}, cli.Configf("--%s must be more than zero", flag)
+		}
+	}
+	if c.MaxQueryUsers < 1 {
+		return presence.Config{}, cli.Configf("--max-query-users must be at least 1")
+	}
+	log, err := telemetry.NewLogger(os.Stdout, c.LogLevel)
+	if err != nil {
+		return presence.Config{}, cli.Configf("--log-level: %w", err)
+	}
+	cfg := presence.Config{
+		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen,
+		MaxQueryUsers: c.MaxQueryUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
+	}
+	if cfg.Store, err = c.Redis.Config(); err != nil {
+		return presence.Config{}, err
+	}
+	cfg.Store.Owner, cfg.Store.Retention = c.ClusterUID, c.LastSeenRetention
+	cfg.Store.LeaseTTL, cfg.Store.Grace = c.LeaseTTL, c.Grace
+	if cfg.APIKey, err = secretdir.Open(c.APIKeyDir); err != nil {
+		return presence.Config{}, cli.Configf("--api-key-dir: %w", err)
+	}
+	if cfg.PeerKey, err = secretdir.Open(c.PeerKeyDir); err != nil {
+		return presence.Config{}, cli.Configf("--peer-key-dir: %w", err)
+	}
+	return cfg, nil
+}

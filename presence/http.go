@@ -1,0 +1,199 @@
+package presence
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/presence/internalapi"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// Codes of errors, which docs/presence-api.md explains.
+const (
+	codeInvalidArgument  = "invalid_argument"
+	codeTooManyUsers     = "too_many_users"
+	codeUnauthenticated  = "unauthenticated"
+	codeNotFound         = "not_found"
+	codeMethodNotAllowed = "method_not_allowed"
+	codeTooLarge         = "too_large"
+	codeUnsupportedMedia = "unsupported_media_type"
+	codeUnavailable      = "unavailable"
+	codeInternal         = "internal"
+)
+
+// retryAfter is what callers are told to wait when Redis cannot be asked, in seconds.
+const retryAfter = 1
+
+// requestError is an error with the answer that it causes.
+type requestError struct {
+	status  int
+	code    string
+	message string
+}
+
+func (e *requestError) Error() string { return e.message }
+
+func invalid(format string, args ...any) error {
+	return &requestError{http.StatusBadRequest, codeInvalidArgument, fmt.Sprintf(format, args...)}
+}
+
+// handler answers a request, or returns the error to answer with and has written nothing.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// route serves one path. The method of a route with GET also covers HEAD.
+type route struct {
+	method, path string
+	handle       handler
+}
+
+// serve returns a handler for routes that take one of keys as a bearer token. Every answer to a request that no route
+// takes is JSON as well.
+func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
+	mux := http.NewServeMux()
+	for _, rt := range routes {
+		mux.Handle(rt.path, s.observe(rt.path, func(w http.ResponseWriter, r *http.Request) error {
+			if err := authenticate(r, keys); err != nil {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="imcluster"`)
+				return err
+			}
+			if r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet) {
+				w.Header().Set("Allow", allow(rt.method))
+				return &requestError{http.StatusMethodNotAllowed, codeMethodNotAllowed, rt.path + " takes " + allow(rt.method)}
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), s.cfg.QueryTimeout)
+			defer cancel()
+			return rt.handle(w, r.WithContext(ctx))
+		}))
+	}
+	mux.Handle("/", s.observe("other", func(http.ResponseWriter, *http.Request) error {
+		paths := make([]string, len(routes))
+		for i, rt := range routes {
+			paths[i] = rt.method + " " + rt.path
+		}
+		return &requestError{http.StatusNotFound, codeNotFound, "no such path; there are: " + strings.Join(paths, ", ")}
+	}))
+	return mux
+}
+
+func allow(method string) string {
+	if method == http.MethodGet {
+		return "GET, HEAD"
+	}
+	return method
+}
+
+// authenticate checks the bearer token against all accepted keys, taking the same time whichever of them it is.
+func authenticate(r *http.Request, keys *secretdir.Secret) error {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return &requestError{http.StatusUnauthorized, codeUnauthenticated, "send the key in the header 'Authorization: Bearer <key>'"}
+	}
+	match := 0
+	for _, key := range keys.Values() {
+		match |= subtle.ConstantTimeCompare([]byte(token), key)
+	}
+	if match == 0 {
+		return &requestError{http.StatusUnauthorized, codeUnauthenticated, "the key is not accepted; it may have been rotated"}
+	}
+	return nil
+}
+
+// observe answers with h's error, and makes metrics and a span of the request. A panic is answered and logged: one bad
+// request must not look like a broken connection.
+func (s *Server) observe(path string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		ctx, span := s.telem.startSpan(r, path)
+		defer func() {
+			if v := recover(); v != nil {
+				s.log.Error("a request caused a panic", "route", path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+				if !sw.wrote {
+					writeError(sw, &requestError{http.StatusInternalServerError, codeInternal, "a fault of the server; see its log"})
+				}
+			}
+			s.telem.finish(ctx, span, r.Method, path, sw.status, time.Since(start))
+		}()
+		if err := h(sw, r.WithContext(ctx)); err != nil {
+			s.fail(sw, path, err)
+		}
+	})
+}
+
+// fail answers with err.
+func (s *Server) fail(w http.ResponseWriter, path string, err error) {
+	var request *requestError
+	switch {
+	case errors.As(err, &request):
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		s.log.Warn("Redis could not be asked", "route", path, "error", err)
+		request = &requestError{http.StatusServiceUnavailable, codeUnavailable, "Redis cannot be asked now; try again"}
+	default:
+		s.log.Error("a request failed", "route", path, "error", err)
+		request = &requestError{http.StatusInternalServerError, codeInternal, "a fault of the server; see its log"}
+	}
+	writeError(w, request)
+}
+
+func writeError(w http.ResponseWriter, e *requestError) {
+	if e.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	body, _ := json.Marshal(internalapi.ErrorBody{Error: internalapi.ErrorDetail{Code: e.code, Message: e.message}})
+	writeJSON(w, e.status, body)
+}
+
+// writeJSON writes a complete answer. That the caller has gone away is not of interest.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// readBody reads a JSON body of at most limit bytes. A body without a Content-Type is taken for JSON.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
+			return nil, &requestError{http.StatusUnsupportedMediaType, codeUnsupportedMedia, "send the body with 'Content-Type: application/json'"}
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &requestError{http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
+	case err != nil:
+		return nil, invalid("the body could not be read: %v", err)
+	}
+	return body, nil
+}
+
+// statusWriter remembers whether and with which status was answered.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+	wrote  bool
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status, w.wrote = status, true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

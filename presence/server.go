@@ -1,0 +1,265 @@
+package presence
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// Defaults of Config.
+const (
+	DefaultMaxQueryUsers = 5000
+	DefaultQueryTimeout  = 2 * time.Second
+)
+
+// Limits of the HTTP servers. The write timeout covers the largest answer, 5,000 users with devices, to a slow reader.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+	// finishTimeout is how long requests that are being answered may take after the listeners are closed.
+	finishTimeout = 10 * time.Second
+	// retryDelay is the pause, ±20 %, before Redis is tried again.
+	retryDelay = time.Second
+)
+
+// Config says where to listen and what to serve.
+type Config struct {
+	// Listen is host:port of the public API. Port 0 picks a free one; see [Server.Addr].
+	Listen string
+	// InternalListen and OpsListen are host:port of the other listeners. Empty means that they are not served.
+	InternalListen, OpsListen string
+	// Store says where Redis is. Its logger and meter are those of this Config unless set.
+	Store store.Config
+	// APIKey is what callers of the public API authenticate with.
+	APIKey *secretdir.Secret
+	// PeerKey is what callers of the internal API authenticate with. Required with InternalListen.
+	PeerKey *secretdir.Secret
+	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
+	MaxQueryUsers int
+	// QueryTimeout is how long Redis may take for one request; zero means 2 s. What is not read by then is unknown.
+	QueryTimeout time.Duration
+	// ShutdownDelay is how long to go on serving after readiness was taken away, so that the news gets around.
+	ShutdownDelay time.Duration
+	// Logger; nil means no logs. User ids appear at no level.
+	Logger *slog.Logger
+	// Meters and Tracers; nil means none. Metrics is what the ops listener serves at /metrics; nil means nothing.
+	Meters  metric.MeterProvider
+	Tracers trace.TracerProvider
+	Metrics http.Handler
+}
+
+// Server is one presence pod. Make it with [New].
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	model    *lateStore
+	telem    *instruments
+	public   *endpoint
+	internal *endpoint // nil if not served
+	ops      *endpoint // nil if not served
+
+	stopping atomic.Bool
+}
+
+// New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
+// are known. [Server.Run] must follow; Redis is not asked before.
+func New(cfg Config) (*Server, error) {
+	if cfg.APIKey == nil {
+		return nil, errors.New("new presence server: no API key")
+	}
+	if cfg.InternalListen != "" && cfg.PeerKey == nil {
+		return nil, errors.New("new presence server: no peer key for the internal API")
+	}
+	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
+	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Meters == nil {
+		cfg.Meters = metricnoop.NewMeterProvider()
+	}
+	if cfg.Tracers == nil {
+		cfg.Tracers = tracenoop.NewTracerProvider()
+	}
+	cfg.Store.Logger = cmp.Or(cfg.Store.Logger, cfg.Logger)
+	if cfg.Store.Meter == nil {
+		cfg.Store.Meter = cfg.Meters
+	}
+	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{}}
+	var err error
+	if s.telem, err = newInstruments(cfg.Meters, cfg.Tracers, s.model); err != nil {
+		return nil, fmt.Errorf("new presence server: %w", err)
+	}
+	if err = s.listen(); err != nil {
+		s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
+		return nil, fmt.Errorf("new presence server: %w", err)
+	}
+	return s, nil
+}
+
+// endpoint is a listener and the server on it.
+type endpoint struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+func (s *Server) listen() (err error) {
+	if s.public, err = s.open(s.cfg.Listen, s.publicHandler()); err != nil {
+		return err
+	}
+	if s.cfg.InternalListen != "" {
+		if s.internal, err = s.open(s.cfg.InternalListen, s.internalHandler()); err != nil {
+			return err
+		}
+	}
+	if s.cfg.OpsListen != "" {
+		s.ops, err = s.open(s.cfg.OpsListen, s.opsHandler())
+	}
+	return err
+}
+
+func (s *Server) open(address string, handler http.Handler) (*endpoint, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &endpoint{listener: listener, server: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+// eachEndpoint calls f for every endpoint that is served.
+func (s *Server) eachEndpoint(f func(*endpoint)) {
+	for _, e := range []*endpoint{s.public, s.internal, s.ops} {
+		if e != nil {
+			f(e)
+		}
+	}
+}
+
+// Addr is the address of the public API.
+func (s *Server) Addr() net.Addr { return s.public.listener.Addr() }
+
+// InternalAddr is the address of the internal API, nil if it is not served.
+func (s *Server) InternalAddr() net.Addr { return s.internal.addr() }
+
+// OpsAddr is the address of the ops listener, nil if it is not served.
+func (s *Server) OpsAddr() net.Addr { return s.ops.addr() }
+
+func (e *endpoint) addr() net.Addr {
+	if e == nil {
+		return nil
+	}
+	return e.listener.Addr()
+}
+
+// Ready tells whether the server should be sent requests: Redis has answered once, and the server is not stopping. A
+// Redis that fails later does not change it: the server then answers that it does not know.
+func (s *Server) Ready() bool { return s.model.opened() && !s.stopping.Load() }
+
+// Run serves until ctx ends, then takes readiness away, waits for the shutdown delay, finishes the requests that it has,
+// and returns nil. It returns an error when a listener fails.
+func (s *Server) Run(ctx context.Context) error {
+	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
+	var tasks sync.WaitGroup
+	defer func() {
+		stopTending()
+		tasks.Wait()
+	}()
+	tasks.Go(func() { s.tend(tending) })
+
+	failed := make(chan error, 3)
+	s.eachEndpoint(func(e *endpoint) {
+		tasks.Go(func() {
+			if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve %s: %w", e.addr(), err)
+			}
+		})
+	})
+	s.log.Info("presence is serving", "address", s.Addr().String())
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.stopping.Store(true)
+		s.log.Info("presence is stopping", "delay", s.cfg.ShutdownDelay)
+		select {
+		case <-time.After(s.cfg.ShutdownDelay):
+		case err = <-failed:
+		}
+	}
+	s.finish()
+	return err
+}
+
+// finish closes the listeners and waits for the requests that are being answered; the ops listener goes last.
+func (s *Server) finish() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	s.eachEndpoint(func(e *endpoint) {
+		if err := e.server.Shutdown(ctx); err != nil {
+			s.log.Warn("requests were cut off", "address", e.addr().String(), "error", err)
+			_ = e.server.Close()
+		}
+	})
+}
+
+// tend opens the store, trying until it succeeds, and then keeps the model until ctx ends.
+//
+// Errors that only a person heals, such as keys that belong to another IMCluster, are retried as well: they may be healed,
+// and meanwhile the log says what is wrong and the pod is not ready.
+func (s *Server) tend(ctx context.Context) {
+	var last string
+	retry := func(doing string, err error) {
+		if text := err.Error(); text != last { // once, not every second
+			s.log.Error(doing, "error", err)
+			last = text
+		}
+		delay := time.Duration(float64(retryDelay) * (0.8 + 0.4*rand.Float64()))
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+	}
+	for ctx.Err() == nil {
+		st, err := store.Open(ctx, s.cfg.Store)
+		if err != nil {
+			retry("Redis cannot be used yet", err)
+			continue
+		}
+		defer st.Close()
+		s.model.set(st)
+		s.log.Info("Redis is in use")
+		for ctx.Err() == nil {
+			if err := st.Keep(ctx); err != nil && ctx.Err() == nil {
+				retry("tending the presence model failed", err)
+			}
+		}
+	}
+}
