@@ -20,6 +20,8 @@ var (
 	ErrFenced = errors.New("the gateway's lease has ended")
 	// ErrBanned says that the pod of this gateway is gone from the cluster: close the clients and exit.
 	ErrBanned = errors.New("the gateway's pod is banned")
+	// ErrInvalidCursor says that a cursor is not one that [Page] gave.
+	ErrInvalidCursor = errors.New("the cursor is malformed")
 )
 
 // Epoch identifies one incarnation of a gateway process: 48 random bits as 8 characters of base64url. Nothing needs an
