@@ -1,0 +1,238 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
+)
+
+type kickKey struct {
+	user       string
+	connection uint64
+}
+
+// link is the way to one peer: a queue, and a goroutine that keeps a stream open while the peer's epoch is live.
+type link struct {
+	// Fixed after construction.
+	node  *Node
+	epoch string
+	wake  chan struct{} // holds a token while the queue may have items
+
+	mu    sync.Mutex
+	dead  bool
+	queue []*peerv1.Item
+	sizes []int // of the queue's items
+	bytes int   // sum of sizes
+	kicks map[kickKey]struct{} // unconfirmed
+}
+
+// push queues an item. It returns false if the queue is full.
+func (l *link) push(item *peerv1.Item, size int) bool {
+	l.mu.Lock()
+	if l.dead || len(l.queue) >= queueItems || l.bytes+size > queueBytes {
+		l.mu.Unlock()
+		return false
+	}
+	l.queue = append(l.queue, item)
+	l.sizes = append(l.sizes, size)
+	l.bytes += size
+	l.mu.Unlock()
+	l.signal()
+	return true
+}
+
+func (l *link) kick(k kickKey) {
+	l.mu.Lock()
+	l.kicks[k] = struct{}{}
+	l.mu.Unlock()
+	l.push(k.item(), 0)
+}
+
+func (k kickKey) item() *peerv1.Item {
+	return &peerv1.Item{Body: &peerv1.Item_Kick{Kick: &peerv1.Kick{User: k.user, Connection: k.connection}}}
+}
+
+func (l *link) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the next batch from the queue, nil when it is empty.
+func (l *link) take() []*peerv1.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, size := 0, 0
+	for n < len(l.queue) && n < batchItems && size < batchBytes {
+		size += l.sizes[n]
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	items := l.queue[:n:n]
+	l.queue, l.sizes, l.bytes = l.queue[n:], l.sizes[n:], l.bytes-size
+	if len(l.queue) == 0 {
+		l.queue, l.sizes = nil, nil
+	}
+	return items
+}
+
+// discard ends the queue and returns how many pushes it held.
+func (l *link) discard() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = true
+	n := countPushes(l.queue)
+	l.queue, l.sizes, l.bytes = nil, nil, 0
+	return n
+}
+
+func countPushes(items []*peerv1.Item) (n int) {
+	for _, i := range items {
+		if i.GetPush() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// requeueKicks queues the kicks that are not confirmed.
+func (l *link) requeueKicks() {
+	l.mu.Lock()
+	pending := make([]kickKey, 0, len(l.kicks))
+	for k := range l.kicks {
+		pending = append(pending, k)
+	}
+	l.mu.Unlock()
+	for _, k := range pending {
+		l.push(k.item(), 0)
+	}
+}
+
+// run keeps a stream open until the peer's epoch is dead or the node closes.
+func (l *link) run() {
+	defer l.node.forget(l)
+	ctx := l.node.ctx
+	if !l.awaitPeer(ctx) {
+		return
+	}
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		address, ok := l.node.cfg.Resolve(l.epoch)
+		if !ok || ctx.Err() != nil {
+			return
+		}
+		start := time.Now()
+		err := l.stream(ctx, address)
+		l.node.cfg.Logger.Info("peer stream ended", "peer", l.epoch, "address", address, "error", err)
+		if time.Since(start) > maxBackoff {
+			backoff = minBackoff // it worked for a while
+		}
+		if !sleep(ctx, backoff) {
+			return
+		}
+	}
+}
+
+// awaitPeer waits until the peer is in the lease table.
+func (l *link) awaitPeer(ctx context.Context) bool {
+	for deadline := time.Now().Add(resolveTimeout); time.Now().Before(deadline); {
+		if _, ok := l.node.cfg.Resolve(l.epoch); ok {
+			return true
+		}
+		if !sleep(ctx, minBackoff) {
+			return false
+		}
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stream opens a stream and sends what is queued until it breaks or the peer's epoch is dead.
+func (l *link) stream(ctx context.Context, address string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	conn, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(1<<20),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // nothing follows
+	timeout := time.AfterFunc(handshakeTimeout, func() { cancel(errHandshakeTimeout) })
+	stream, err := peerv1.NewPeerClient(conn).Connect(ctx)
+	if err == nil {
+		err = l.node.introduce(stream, l.epoch)
+	}
+	if !timeout.Stop() || err != nil {
+		return fmt.Errorf("open stream: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	wg.Go(func() { cancel(l.receive(stream)) })
+	return l.send(ctx, stream)
+}
+
+// receive takes receipts until the stream ends.
+func (l *link) receive(stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1.FromReceiver]) error {
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return errors.New("closed by the peer")
+		}
+		if err != nil {
+			return err
+		}
+		if r := m.GetReceipt(); r != nil {
+			l.mu.Lock()
+			delete(l.kicks, kickKey{r.User, r.Connection})
+			l.mu.Unlock()
+		}
+	}
+}
+
+func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1.FromReceiver]) error {
+	l.requeueKicks()
+	tick := time.NewTicker(kickInterval)
+	defer tick.Stop()
+	for {
+		for items := l.take(); items != nil; items = l.take() {
+			err := stream.Send(&peerv1.FromSender{Body: &peerv1.FromSender_Batch{Batch: &peerv1.Batch{Items: items}}})
+			if err != nil {
+				l.node.drops[DropBroken].Add(int64(countPushes(items)))
+				<-ctx.Done() // receive learns why
+				return context.Cause(ctx)
+			}
+		}
+		select {
+		case <-l.wake:
+		case <-tick.C:
+			if _, ok := l.node.cfg.Resolve(l.epoch); !ok {
+				return errors.New("the peer's epoch ended")
+			}
+			l.requeueKicks()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
