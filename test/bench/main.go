@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/imcluster/imcluster/internal/cli"
+)
+
+type commands struct {
+	Idle  idleCmd  `cmd:"" help:"Memory of idle, logged-in connections."`
+	Login loginCmd `cmd:"" help:"Logins with JWT a second."`
+	All   allCmd   `cmd:"" help:"Everything, with the defaults."`
+	Serve serveCmd `cmd:"" hidden:"" help:"Run one of the measured servers; the other commands start it."`
+}
+
+type allCmd struct{}
+
+func (*allCmd) Run(ctx context.Context) error {
+	for _, c := range []cli.Command{&idleCmd{From: 2000, To: 10000, Rounds: 2, Watch: 20}, &loginCmd{Clients: 64, Seconds: 5, Rounds: 3}} {
+		if err := c.Run(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	const name = "bench"
+	parser := kong.Must(&commands{}, append(cli.Options(name, "Measures IMCluster beside yardsticks, on loopback."),
+		kong.BindTo(ctx, (*context.Context)(nil)))...)
+	parsed, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		err = &cli.ConfigError{Err: err}
+	} else {
+		err = parsed.Run()
+	}
+	os.Exit(cli.Report(os.Stderr, name, err))
+}
