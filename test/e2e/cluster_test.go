@@ -32,6 +32,9 @@ import (
 const (
 	operatorNamespace = "imcluster-system"
 	release           = "imcluster"
+
+	// localRedisImage names the environment variable with the Redis image of a cluster that cannot pull any.
+	localRedisImage = "IMC_LOCAL_REDIS_IMAGE"
 )
 
 // cluster is the Kubernetes cluster under test. It is set once, by TestMain.
@@ -75,19 +78,23 @@ func connect() error {
 // installChart installs the operator, or upgrades it to this source tree.
 func installChart(ctx context.Context) error {
 	fmt.Println("e2e: installing the operator with Helm")
-	_, err := helm(ctx, "upgrade", "--install", release, "../../charts/imcluster", "--namespace", operatorNamespace,
-		"--create-namespace", "--wait", "--timeout", "3m", "--values", os.Getenv("IMC_E2E_VALUES"))
+	args := []string{"upgrade", "--install", release, "../../charts/imcluster", "--namespace", operatorNamespace,
+		"--create-namespace", "--wait", "--timeout", "3m"}
+	if image := os.Getenv(localRedisImage); image != "" {
+		args = append(args, "--set", "redis.image="+image)
+	}
+	_, err := helm(ctx, args...)
 	return err
 }
 
 // helm runs Helm and returns what it printed.
 func helm(ctx context.Context, args ...string) (string, error) {
-	return run(ctx, envOr("HELM", "helm"), args...)
+	return run(ctx, envOr("IMC_HELM", "helm"), args...)
 }
 
 // kubectl runs kubectl and returns what it printed.
 func kubectl(ctx context.Context, args ...string) (string, error) {
-	return run(ctx, envOr("KUBECTL", "kubectl"), args...)
+	return run(ctx, envOr("IMC_KUBECTL", "kubectl"), args...)
 }
 
 func run(ctx context.Context, name string, args ...string) (string, error) {

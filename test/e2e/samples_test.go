@@ -86,7 +86,7 @@ func externalRedis(t *testing.T, ns string) {
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 			Containers: []corev1.Container{{
-				Name: "redis", Image: envOr("IMC_E2E_REDIS_IMAGE", "docker.io/valkey/valkey:8.1.4-alpine"),
+				Name: "redis", Image: envOr(localRedisImage, "docker.io/valkey/valkey:8.1.4-alpine"),
 				Command: []string{"redis-server"},
 				Args: []string{"--requirepass", "replace-me-with-the-password", "--maxmemory", "64mb",
 					"--maxmemory-policy", "noeviction", "--save", "", "--dir", "/tmp"},
