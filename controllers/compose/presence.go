@@ -1,0 +1,80 @@
+package compose
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/imcluster/imcluster/api/v1alpha1"
+	"github.com/imcluster/imcluster/controllers/naming"
+)
+
+// APIKeySecretName returns the Secret with the API key of presence: the user's, or the generated one.
+func APIKeySecretName(im *v1alpha1.IMCluster) string {
+	if ref := im.Spec.Presence.APIKeySecretRef; ref != nil {
+		return ref.Name
+	}
+	return naming.APIKeySecret(im.Name)
+}
+
+func presenceObjects(im *v1alpha1.IMCluster, images Images) []Object {
+	objects := []Object{
+		serviceAccount(im, naming.Presence),
+		presenceService(im),
+		presenceDeployment(im, images),
+	}
+	return append(objects, disruptionBudget(im, naming.Presence, PresenceReplicas(im))...)
+}
+
+func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.DeploymentApplyConfiguration {
+	args, mounts := commonFlags(im)
+	apiKey := secretMount{volume: "api-key", secret: APIKeySecretName(im)}
+	mounts = append(mounts, apiKey)
+	args = append(args,
+		flag("api-key-dir", apiKey.dir()),
+		flag("last-seen-retention", seconds(ptr.Deref(im.Spec.Presence.LastSeenRetentionSeconds, defaultLastSeenSeconds))),
+	)
+	container := corev1ac.Container().
+		WithName(string(naming.Presence)).
+		WithImage(DataPlaneImage(im, images)).
+		WithCommand("/usr/local/bin/presence").
+		WithArgs(args...).
+		WithEnv(podIdentity()...).
+		WithPorts(
+			containerPort("http", naming.PortHTTP),
+			containerPort("ops", naming.PortOps),
+			containerPort("internal", naming.PortInternal))
+	setOpsProbes(container)
+	setResources(container, dataPlaneResources(im.Spec.Presence.Resources))
+
+	pod := podTemplate(im, naming.Presence, im.Spec.Presence.Scheduling, container)
+	pod.Spec.WithTopologySpreadConstraints(spread(im, naming.Presence)...)
+	mountSecrets(pod, mounts)
+
+	d := deployment(im, naming.Presence, PresenceReplicas(im), pod)
+	d.Spec.WithStrategy(surge())
+	return d
+}
+
+func presenceService(im *v1alpha1.IMCluster) Object {
+	return corev1ac.Service(naming.Object(im.Name, naming.Presence), im.Namespace).
+		WithLabels(naming.Labels(im.Name, naming.Presence)).
+		WithOwnerReferences(ownerReference(im)).
+		WithSpec(corev1ac.ServiceSpec().
+			WithType(corev1.ServiceTypeClusterIP).
+			WithSelector(naming.Selector(im.Name, naming.Presence)).
+			WithPorts(
+				servicePort("http", naming.PortService).WithAppProtocol("http"),
+				servicePort("internal", naming.PortInternal).WithAppProtocol("http")))
+}
+
+// servicePort is a port of a Service that leads to the pods' port of the same name.
+func servicePort(name string, port int32) *corev1ac.ServicePortApplyConfiguration {
+	return corev1ac.ServicePort().
+		WithName(name).
+		WithPort(port).
+		WithProtocol(corev1.ProtocolTCP).
+		WithTargetPort(intstr.FromString(name))
+}

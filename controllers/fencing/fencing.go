@@ -1,0 +1,220 @@
+// Package fencing tells presence about gateways that are certainly dead, so that their users go offline
+// within a second or two instead of after the lease.
+//
+// It acts on positive evidence alone, and in this order: presence is asked for the gateway incarnations
+// first, then the API server, not a cache, for their pods. An incarnation is fenced if its pod is gone,
+// has another UID, or its gateway container is not running. Epochs that were read before the pod cannot
+// belong to a process that started after it, so neither a fast restart nor a stale watch, a second
+// operator or a start of the operator leads to fencing a live gateway. Should Kubernetes report a container
+// as stopped a moment longer than it is, the new incarnation in it may be fenced; it takes a new epoch and
+// registers its sessions again.
+//
+// Readiness and deletion timestamps are no evidence: a gateway that drains is alive. A lost node is not
+// known to be lost for a minute; its gateways are left to their leases.
+package fencing
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/imcluster/imcluster/api/v1alpha1"
+	"github.com/imcluster/imcluster/controllers/naming"
+	"github.com/imcluster/imcluster/controllers/presenceapi"
+	"github.com/imcluster/imcluster/presence/internalapi"
+)
+
+// A call that fails is tried again, soon at first: 7 times within 26 s. After that the lease has done the
+// work, and the next event is the next occasion.
+const (
+	firstRetry = 200 * time.Millisecond
+	maxRetries = 7
+)
+
+// Reconciler fences the dead gateways of one IMCluster at a time.
+type Reconciler struct {
+	// fixed after construction
+	cached client.Reader
+	live   client.Reader
+	access *presenceapi.Access
+	fenced metric.Int64Counter
+
+	mu      sync.Mutex
+	retries map[types.NamespacedName]int // in a row
+}
+
+// New returns a reconciler that looks at pods with cached to find suspects, and with live, which must
+// read from the API server, to convict them.
+func New(cached, live client.Reader, access *presenceapi.Access, meter metric.Meter) (*Reconciler, error) {
+	fenced, err := meter.Int64Counter("imcluster.operator.fenced",
+		metric.WithDescription("Gateway incarnations that were fenced because their pod or container is gone."))
+	if err != nil {
+		return nil, fmt.Errorf("create metric: %w", err)
+	}
+	return &Reconciler{cached: cached, live: live, access: access, fenced: fenced, retries: map[types.NamespacedName]int{}}, nil
+}
+
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+
+// Setup registers the reconciler with a manager. Every IMCluster is looked at once when the manager
+// becomes leader or sees it first, and then whenever one of its gateway containers stops or its pod goes.
+func (r *Reconciler) Setup(mgr ctrl.Manager, workers int) error {
+	onlyFirst := predicate.Funcs{
+		UpdateFunc: func(event.UpdateEvent) bool { return false },
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("fencing").
+		For(&v1alpha1.IMCluster{}, builder.WithPredicates(onlyFirst)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(imclusterOf), builder.WithPredicates(gatewayStopped())).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: new(true)}).
+		Complete(r)
+}
+
+func imclusterOf(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetLabels()[naming.LabelInstance]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+// gatewayStopped passes events after which a gateway process may be dead: its pod is gone, or its
+// container no longer runs or runs another process.
+func gatewayStopped() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok1 := e.ObjectOld.(*corev1.Pod)
+			after, ok2 := e.ObjectNew.(*corev1.Pod)
+			if !ok1 || !ok2 {
+				return false
+			}
+			return before.UID != after.UID || (process(before) != "" && process(before) != process(after))
+		},
+		DeleteFunc: func(event.DeleteEvent) bool { return true },
+	}
+}
+
+// process returns the ID of a pod's running gateway container, or nothing if it does not run.
+func process(pod *corev1.Pod) string {
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.Name == string(naming.Gateway) && c.State.Running != nil {
+			return c.ContainerID
+		}
+	}
+	return ""
+}
+
+// Reconcile fences what is dead of one IMCluster.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	im := &v1alpha1.IMCluster{}
+	if err := r.cached.Get(ctx, request.NamespacedName, im); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if im.Status.Presence == nil || im.Status.Presence.ReadyReplicas == 0 {
+		return ctrl.Result{}, nil // nobody to tell; presence will decide by the leases
+	}
+	err := r.fence(ctx, im)
+	wait := r.retryAfter(request.NamespacedName, err)
+	if err != nil {
+		log.FromContext(ctx).Info("Looking for dead gateways failed", "error", err.Error(), "retryAfter", wait)
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// retryAfter returns how long to wait after an attempt before the next one; 0 means that there is none.
+func (r *Reconciler) retryAfter(im types.NamespacedName, err error) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.retries[im]
+	if err == nil || n == maxRetries {
+		delete(r.retries, im)
+		return 0
+	}
+	r.retries[im] = n + 1
+	return firstRetry << n
+}
+
+// fence asks for the incarnations, looks for their pods, and fences those that are dead, in this order.
+func (r *Reconciler) fence(ctx context.Context, im *v1alpha1.IMCluster) error {
+	var list *internalapi.IncarnationList
+	err := r.access.Call(ctx, im, func(ctx context.Context, api *internalapi.Client) (err error) {
+		list, err = api.Incarnations(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	dead, err := r.convict(ctx, im.Namespace, list.Incarnations)
+	if err != nil || len(dead.Epochs) == 0 {
+		return err
+	}
+	err = r.access.Call(ctx, im, func(ctx context.Context, api *internalapi.Client) error {
+		_, err := api.Fence(ctx, dead)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.fenced.Add(ctx, int64(len(dead.Epochs)))
+	log.FromContext(ctx).Info("Fenced dead gateways", "epochs", dead.Epochs, "bannedPodUIDs", dead.BanPodUIDs)
+	return nil
+}
+
+// convict returns the incarnations that are certainly dead.
+func (r *Reconciler) convict(ctx context.Context, namespace string, incarnations []internalapi.Incarnation) (internalapi.FenceRequest, error) {
+	var dead internalapi.FenceRequest
+	for _, incarnation := range incarnations {
+		key := client.ObjectKey{Namespace: namespace, Name: incarnation.PodName}
+		suspect, err := r.suspect(ctx, key, incarnation)
+		if err != nil {
+			return dead, err
+		}
+		if !suspect {
+			continue
+		}
+		pod := &corev1.Pod{}
+		err = r.live.Get(ctx, key, pod)
+		switch gone := apierrors.IsNotFound(err); {
+		case err != nil && !gone:
+			return dead, fmt.Errorf("read pod %s: %w", key.Name, err)
+		case gone || string(pod.UID) != incarnation.PodUID:
+			// The process may still run on a node that has not heard of it, so it must not register again.
+			dead.Epochs = append(dead.Epochs, incarnation.Epoch)
+			dead.BanPodUIDs = append(dead.BanPodUIDs, incarnation.PodUID)
+		case process(pod) == "":
+			dead.Epochs = append(dead.Epochs, incarnation.Epoch)
+		}
+	}
+	return dead, nil
+}
+
+// suspect reports whether the cache does not show the incarnation's pod running. A cache that is behind
+// shows a dead one as running only until the event that says otherwise, which leads here again.
+func (r *Reconciler) suspect(ctx context.Context, key client.ObjectKey, incarnation internalapi.Incarnation) (bool, error) {
+	pod := &corev1.Pod{}
+	err := r.cached.Get(ctx, key, pod)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read pod %s: %w", key.Name, err)
+	}
+	return string(pod.UID) != incarnation.PodUID || process(pod) == "", nil
+}

@@ -1,0 +1,164 @@
+package controllers
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/imcluster/imcluster/api/v1alpha1"
+	"github.com/imcluster/imcluster/controllers/naming"
+	"github.com/imcluster/imcluster/controllers/status"
+)
+
+// generatedSecret is a Secret that the operator makes once and then keeps as it is.
+type generatedSecret struct {
+	name      string
+	component naming.Component
+	// content makes the data out of a new random value.
+	content func(value string) map[string][]byte
+	key     string // must have a value
+}
+
+// referencedSecret is a Secret that the user makes.
+type referencedSecret struct {
+	field, name, key string
+}
+
+// generatedSecrets lists what an IMCluster needs that the user does not bring.
+func generatedSecrets(im *v1alpha1.IMCluster) []generatedSecret {
+	secrets := []generatedSecret{
+		{naming.PeerKeySecret(im.Name), naming.Gateway, onlyCurrent, naming.KeyCurrent},
+	}
+	if im.Spec.Presence.APIKeySecretRef == nil {
+		secrets = append(secrets, generatedSecret{naming.APIKeySecret(im.Name), naming.Presence, onlyCurrent, naming.KeyCurrent})
+	}
+	if im.Spec.Redis.Managed != nil {
+		secrets = append(secrets, generatedSecret{naming.RedisAuthSecret(im.Name), naming.Redis, redisUsers, naming.KeyUsersACL})
+	}
+	return secrets
+}
+
+func onlyCurrent(value string) map[string][]byte {
+	return map[string][]byte{naming.KeyCurrent: []byte(value)}
+}
+
+// redisUsers holds the password for clients, and for the server an ACL file with its hash.
+func redisUsers(value string) map[string][]byte {
+	acl := fmt.Sprintf("user default on #%x ~* &* +@all\n", sha256.Sum256([]byte(value)))
+	return map[string][]byte{naming.KeyCurrent: []byte(value), naming.KeyUsersACL: []byte(acl)}
+}
+
+// referencedSecrets lists the Secrets that the spec names.
+func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
+	var secrets []referencedSecret
+	add := func(field string, ref *v1alpha1.SecretReference, key string) {
+		if ref != nil {
+			secrets = append(secrets, referencedSecret{field, ref.Name, key})
+		}
+	}
+	if jwt := im.Spec.Auth.JWT; jwt != nil {
+		add("spec.auth.jwt.secretRef", &jwt.SecretRef, naming.KeyCurrent)
+	}
+	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
+	if external := im.Spec.Redis.External; external != nil {
+		add("spec.redis.external.secretRef", external.SecretRef, naming.KeyCurrent)
+		if external.TLS != nil {
+			add("spec.redis.external.tls.caSecretRef", external.TLS.CASecretRef, naming.KeyCA)
+		}
+	}
+	return secrets
+}
+
+// ensureSecrets makes the Secrets that are to be generated and looks at the ones that the spec names.
+//
+// Secrets are read by name from the API server. They are never listed or watched, so the operator needs
+// no right to see any other Secret; the price is that a Secret is looked at only when something else
+// wakes the operator, or after a while if it was missing.
+func (r *Reconciler) ensureSecrets(ctx context.Context, im *v1alpha1.IMCluster) ([]status.Fault, error) {
+	var faults []status.Fault
+	var retry []error
+	for _, want := range generatedSecrets(im) {
+		fault, err := r.ensureGenerated(ctx, im, want)
+		if err != nil {
+			faults = append(faults, status.WriteFailed("Secret "+want.name, err))
+			retry = append(retry, fmt.Errorf("generate Secret %s: %w", want.name, err))
+		}
+		if fault != nil {
+			faults = append(faults, *fault)
+		}
+	}
+	for _, want := range referencedSecrets(im) {
+		secret, err := r.readSecret(ctx, im.Namespace, want.name)
+		switch {
+		case err != nil:
+			retry = append(retry, err)
+		case secret == nil:
+			faults = append(faults, status.SecretMissing(want.field, want.name, want.key))
+		case len(secret.Data[want.key]) == 0:
+			faults = append(faults, status.SecretInvalid(want.field, want.name, want.key))
+		}
+	}
+	return faults, errors.Join(retry...)
+}
+
+func (r *Reconciler) ensureGenerated(ctx context.Context, im *v1alpha1.IMCluster, want generatedSecret) (*status.Fault, error) {
+	secret, err := r.readSecret(ctx, im.Namespace, want.name)
+	if err != nil {
+		return nil, err
+	}
+	if secret == nil {
+		err := r.client.Create(ctx, newSecret(im, want), client.FieldOwner(FieldManager))
+		if err == nil {
+			r.metrics.written(ctx, "Secret", "create")
+		}
+		// Somebody may have been quicker; the next try shows who.
+		return nil, err
+	}
+	var fault status.Fault
+	switch ownerOf(im, "Secret", secret) {
+	case foreign:
+		fault = status.NameConflict("Secret " + want.name)
+	case leaving:
+		fault = status.WaitingForDeletion("Secret " + want.name)
+	default:
+		if len(secret.Data[want.key]) > 0 {
+			return nil, nil
+		}
+		fault = status.GeneratedSecretInvalid(want.name, want.key)
+	}
+	return &fault, nil
+}
+
+// readSecret returns nil if there is no such Secret.
+func (r *Reconciler) readSecret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := r.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read Secret %s: %w", name, err)
+	}
+	return secret, nil
+}
+
+// newSecret returns a Secret with a new random value of 260 bits.
+func newSecret(im *v1alpha1.IMCluster, want generatedSecret) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:       im.Namespace,
+			Name:            want.name,
+			Labels:          naming.Labels(im.Name, want.component),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(im, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.Kind))},
+		},
+		Type: corev1.SecretTypeOpaque,
+		Data: want.content(rand.Text() + rand.Text()),
+	}
+}

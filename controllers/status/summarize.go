@@ -1,0 +1,205 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/imcluster/imcluster/api/v1alpha1"
+	"github.com/imcluster/imcluster/controllers/compose"
+	"github.com/imcluster/imcluster/controllers/naming"
+)
+
+// Input is everything that a status is made of.
+type Input struct {
+	IMCluster *v1alpha1.IMCluster
+	Images    compose.Images
+	// Gateway, Presence and Redis are the Deployments as they were after the last write; nil if there is
+	// none that belongs to the IMCluster.
+	Gateway, Presence, Redis *appsv1.Deployment
+	// Faults are what went wrong, the most important first.
+	Faults []Fault
+	// Now is the time of conditions that change.
+	Now time.Time
+}
+
+// Summarize returns the status without usage, which is collected and written elsewhere.
+func Summarize(in Input) v1alpha1.IMClusterStatus {
+	im := in.IMCluster
+	gateway := workload("gateway", in.Gateway, compose.GatewayReplicas(im))
+	presence := workload("presence", in.Presence, compose.PresenceReplicas(im))
+	redis := redisVerdict(in)
+
+	out := v1alpha1.IMClusterStatus{
+		ObservedGeneration: im.Generation,
+		Gateway:            gatewayStatus(in),
+		Presence:           presenceStatus(in),
+		Redis:              redisStatus(im, redis),
+		URLs:               &v1alpha1.URLs{WebSocket: compose.WebSocketURL(im), PresenceHTTP: compose.PresenceURL(im)},
+	}
+	add := func(kind string, status metav1.ConditionStatus, reason, message string) {
+		out.Conditions = append(out.Conditions, condition(im, in.Now, kind, status, reason, message))
+	}
+	ready := readiness(in.Faults, redis, presence, gateway)
+	add(v1alpha1.ConditionReady, ready.status, ready.reason, ready.message)
+	// kstatus takes the first of the two that is true, and a stalled IMCluster is not getting anywhere.
+	switch stalled := stalling(in.Faults); {
+	case len(stalled) > 0:
+		add(v1alpha1.ConditionStalled, metav1.ConditionTrue, stalled[0].Reason, messages(stalled))
+	case ready.working:
+		add(v1alpha1.ConditionReconciling, metav1.ConditionTrue, ready.reason, ready.message)
+	}
+	add(v1alpha1.ConditionGatewayAvailable, gateway.status, gateway.reason, gateway.message)
+	add(v1alpha1.ConditionPresenceAvailable, presence.status, presence.reason, presence.message)
+	add(v1alpha1.ConditionRedisAvailable, redis.status, redis.reason, redis.message)
+	if im.Spec.Auth.Mode == v1alpha1.AuthModeInsecure {
+		add(v1alpha1.ConditionInsecureAuth, metav1.ConditionTrue, "Insecure",
+			"Anybody can log in as anybody, because spec.auth.mode is Insecure; use JWT for anything but trying out")
+	}
+	return out
+}
+
+// ready is what the condition Ready says, and whether anybody still works on what is missing.
+type ready struct {
+	status          metav1.ConditionStatus
+	reason, message string
+	working         bool
+}
+
+// readiness decides about Ready: it is true if nothing went wrong and every component has all its pods,
+// with the current template. All faults are reported together, under the reason of the first.
+func readiness(faults []Fault, components ...verdict) ready {
+	var working bool
+	for _, f := range faults {
+		working = working || f.Works
+	}
+	var missing []verdict
+	for _, c := range components {
+		if !c.complete {
+			missing = append(missing, c)
+		}
+	}
+	switch {
+	case len(faults) > 0:
+		return ready{metav1.ConditionFalse, faults[0].Reason, messages(faults), working}
+	case len(missing) > 0:
+		text := make([]string, 0, len(missing))
+		for _, c := range missing {
+			text = append(text, c.message)
+		}
+		return ready{metav1.ConditionFalse, missing[0].reason, strings.Join(text, "; "), true}
+	default:
+		return ready{metav1.ConditionTrue, ReasonReady, "Everything in the spec is in effect", false}
+	}
+}
+
+func stalling(faults []Fault) []Fault {
+	var out []Fault
+	for _, f := range faults {
+		if f.Stalls {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func messages(faults []Fault) string {
+	text := make([]string, 0, len(faults))
+	for _, f := range faults {
+		text = append(text, f.Message)
+	}
+	return strings.Join(text, "; ")
+}
+
+// redisVerdict judges the Redis. The operator does not connect to an external one; that a pod of the
+// data plane is ready proves that it did, for pods get ready only after their first success.
+func redisVerdict(in Input) verdict {
+	managed := in.IMCluster.Spec.Redis.Managed
+	if managed == nil {
+		switch {
+		case availablePods(in.Presence)+availablePods(in.Gateway) > 0:
+			return verdict{metav1.ConditionTrue, ReasonExternal, "The external Redis was reached by the pods that are ready", true}
+		case compose.PresenceReplicas(in.IMCluster)+compose.GatewayReplicas(in.IMCluster) == 0:
+			return verdict{metav1.ConditionUnknown, ReasonUnknown, "No pods are wanted that would use the external Redis", true}
+		default:
+			return verdict{metav1.ConditionUnknown, ReasonUnknown,
+				"No pod has reached the external Redis yet; if this stays, check spec.redis.external", false}
+		}
+	}
+	v := workload("redis", in.Redis, 1)
+	if v.reason == ReasonAvailable {
+		v.message = "The managed Redis is ready"
+		if managed.Storage == nil {
+			v.reason = ReasonEphemeral
+			v.message = "The managed Redis is ready; stored messages are lost when its pod restarts, because spec.redis.managed.storage is not set"
+		}
+	}
+	return v
+}
+
+func availablePods(d *appsv1.Deployment) int32 {
+	if d == nil {
+		return 0
+	}
+	return d.Status.AvailableReplicas
+}
+
+func gatewayStatus(in Input) *v1alpha1.GatewayStatus {
+	im := in.IMCluster
+	out := &v1alpha1.GatewayStatus{
+		DesiredReplicas: compose.GatewayReplicas(im),
+		Selector:        naming.SelectorString(im.Name, naming.Gateway),
+		Image:           compose.DataPlaneImage(im, in.Images),
+	}
+	if in.Gateway != nil {
+		s := in.Gateway.Status
+		out.Replicas, out.ReadyReplicas, out.UpdatedReplicas = s.Replicas, s.ReadyReplicas, s.UpdatedReplicas
+	}
+	out.Summary = fmt.Sprintf("%d/%d", out.ReadyReplicas, out.DesiredReplicas)
+	return out
+}
+
+func presenceStatus(in Input) *v1alpha1.PresenceStatus {
+	out := &v1alpha1.PresenceStatus{}
+	if in.Presence != nil {
+		out.ReadyReplicas = in.Presence.Status.ReadyReplicas
+	}
+	out.Summary = fmt.Sprintf("%d/%d", out.ReadyReplicas, compose.PresenceReplicas(in.IMCluster))
+	return out
+}
+
+func redisStatus(im *v1alpha1.IMCluster, v verdict) *v1alpha1.RedisStatus {
+	out := &v1alpha1.RedisStatus{Summary: v.reason, Mode: v1alpha1.RedisModeStandalone}
+	if external := im.Spec.Redis.External; external != nil {
+		out.Mode = external.Mode
+	}
+	return out
+}
+
+// condition keeps the time of a condition whose status stays the same.
+func condition(im *v1alpha1.IMCluster, now time.Time, kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	out := metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message,
+		ObservedGeneration: im.Generation,
+		LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
+	}
+	for _, old := range im.Status.Conditions {
+		if old.Type == kind && old.Status == status {
+			out.LastTransitionTime = old.LastTransitionTime
+		}
+	}
+	return out
+}
+
+// Find returns the condition of a type, or the zero value.
+func Find(conditions []metav1.Condition, kind string) metav1.Condition {
+	for _, c := range conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return metav1.Condition{}
+}
