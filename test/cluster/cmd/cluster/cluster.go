@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"github.com/imcluster/imcluster/test/cluster/internal/current"
 	"github.com/imcluster/imcluster/test/cluster/internal/forward"
@@ -27,6 +28,8 @@ type cluster interface {
 	Status(context.Context, io.Writer) error
 	Load(ctx context.Context, archives ...string) error
 	Forward(context.Context, forward.Mapping) error
+	// Signal signals every process of a pod's container.
+	Signal(ctx context.Context, namespace, pod, container string, signal syscall.Signal) error
 	// Environment returns variables beside KUBECONFIG that say how to use the cluster.
 	Environment(context.Context) (map[string]string, error)
 	Kubeconfig() string
@@ -171,6 +174,24 @@ func (c *forwardCommand) Run(e *environment) error {
 	return nil
 }
 
+type signalCommand struct {
+	Namespace string `short:"n" default:"default" help:"Namespace of the pod."`
+	Signal    string `arg:"" enum:"KILL,STOP,CONT,TERM" help:"KILL, STOP, CONT or TERM."`
+	Pod       string `arg:""`
+	Container string `arg:""`
+}
+
+func (c *signalCommand) Run(e *environment) error {
+	it, err := e.existing()
+	if err != nil {
+		return err
+	}
+	signal := map[string]syscall.Signal{
+		"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT, "TERM": syscall.SIGTERM,
+	}[c.Signal]
+	return it.Signal(e, c.Namespace, c.Pod, c.Container, signal)
+}
+
 type kubectlCommand struct {
 	Args []string `arg:"" optional:""`
 }
@@ -192,8 +213,7 @@ func (c *kubectlCommand) Run(e *environment) error {
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+it.Kubeconfig())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return &exitError{code: exit.ExitCode()}
 	}
 	return err

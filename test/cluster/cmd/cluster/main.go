@@ -35,6 +35,7 @@ type commands struct {
 	Restart    restartCommand    `cmd:"" help:"Restart Kubernetes under its pods."`
 	Load       loadCommand       `cmd:"" help:"Load image archives into the cluster."`
 	Forward    forwardCommand    `cmd:"" help:"Forward ports of 127.0.0.1 to Services of the cluster."`
+	Signal     signalCommand     `cmd:"" help:"Send a signal to the processes of a container, such as STOP for one that hangs."`
 	Kubectl    kubectlCommand    `cmd:"" passthrough:"" help:"Run kubectl on the cluster: cluster kubectl get pods."`
 	Kubeconfig kubeconfigCommand `cmd:"" help:"Print the path of the cluster's kubeconfig."`
 	Env        envCommand        `cmd:"" help:"Print shell exports: KUBECONFIG, KUBEBUILDER_ASSETS and more."`

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 
+	"github.com/imcluster/imcluster/test/cluster/internal/command"
 	"github.com/imcluster/imcluster/test/cluster/internal/forward"
 	"github.com/imcluster/imcluster/test/cluster/internal/progress"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
@@ -34,7 +36,11 @@ func (c *Cluster) Kubeconfig() string { return filepath.Join(c.space.Cluster(c.n
 
 // Up copies the current context, so that a later switch of context changes nothing here, and tries it.
 func (c *Cluster) Up(ctx context.Context) error {
-	config, err := c.kubectl(ctx, "config", "view", "--minify", "--flatten")
+	program, err := c.shelf.Path(ctx, "kubectl")
+	if err != nil {
+		return err
+	}
+	config, err := command.Run(ctx, program, "config", "view", "--minify", "--flatten")
 	if err != nil {
 		return fmt.Errorf("read the current context: %w", err)
 	}
@@ -44,17 +50,18 @@ func (c *Cluster) Up(ctx context.Context) error {
 	if _, err := workspace.WriteFile(c.Kubeconfig(), []byte(config), 0o600); err != nil {
 		return err
 	}
-	if _, err := c.kubectl(ctx, "--kubeconfig", c.Kubeconfig(), "--request-timeout=15s", "get", "--raw=/readyz"); err != nil {
+	kubectl := command.Kubectl{Program: program, Kubeconfig: c.Kubeconfig()}
+	if _, err := kubectl.Run(ctx, "get", "--raw=/readyz"); err != nil {
 		return fmt.Errorf("the current context does not answer: %w", err)
 	}
 	if err := c.space.PublishKubeconfig(c.name, c.Kubeconfig()); err != nil {
 		return err
 	}
-	name, err := c.kubectl(ctx, "--kubeconfig", c.Kubeconfig(), "config", "current-context")
+	name, err := kubectl.Run(ctx, "config", "current-context")
 	if err != nil {
 		return err
 	}
-	c.log.Step("using context %.*s: KUBECONFIG=%s", len(name)-1, name, c.space.Kubeconfig(c.name))
+	c.log.Step("using context %s: KUBECONFIG=%s", strings.TrimSpace(name), c.space.Kubeconfig(c.name))
 	return nil
 }
 
@@ -71,7 +78,11 @@ func (c *Cluster) Restart(context.Context) error {
 
 // Status writes the cluster's nodes.
 func (c *Cluster) Status(ctx context.Context, out io.Writer) error {
-	nodes, err := c.kubectl(ctx, "--kubeconfig", c.Kubeconfig(), "get", "nodes", "-o", "wide")
+	program, err := c.shelf.Path(ctx, "kubectl")
+	if err != nil {
+		return err
+	}
+	nodes, err := command.Kubectl{Program: program, Kubeconfig: c.Kubeconfig()}.Run(ctx, "get", "nodes", "--output", "wide")
 	fmt.Fprint(out, nodes)
 	return err
 }
@@ -86,18 +97,10 @@ func (c *Cluster) Forward(_ context.Context, m forward.Mapping) error {
 	return fmt.Errorf("forward it yourself: kubectl -n %s port-forward service/%s %d:%d", m.Namespace, m.Service, m.Port, m.ServicePort)
 }
 
+// Signal is refused.
+func (c *Cluster) Signal(context.Context, string, string, string, syscall.Signal) error {
+	return errors.New("the current context's nodes are not ours to signal processes on")
+}
+
 // Environment is empty: images come from their registries.
 func (c *Cluster) Environment(context.Context) (map[string]string, error) { return nil, nil }
-
-func (c *Cluster) kubectl(ctx context.Context, args ...string) (string, error) {
-	program, err := c.shelf.Path(ctx, "kubectl")
-	if err != nil {
-		return "", err
-	}
-	output, err := exec.CommandContext(ctx, program, args...).Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return "", fmt.Errorf("kubectl %q: %w: %s", args, err, exit.Stderr)
-	}
-	return string(output), err
-}

@@ -120,7 +120,7 @@ func parseLibraries(output string) ([]string, error) {
 		if strings.Contains(line, "not found") {
 			return nil, fmt.Errorf("library missing: %s", strings.TrimSpace(line))
 		}
-		for _, field := range strings.Fields(line) {
+		for field := range strings.FieldsSeq(line) {
 			if strings.HasPrefix(field, "/") {
 				paths = append(paths, field)
 			}

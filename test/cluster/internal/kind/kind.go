@@ -10,13 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/template"
 
+	"github.com/imcluster/imcluster/test/cluster/internal/command"
 	"github.com/imcluster/imcluster/test/cluster/internal/forward"
 	"github.com/imcluster/imcluster/test/cluster/internal/progress"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
@@ -130,7 +131,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 
 // Restart restarts the node's container, and with it everything in it, pods too.
 func (c *Cluster) Restart(ctx context.Context) error {
-	if _, err := run(ctx, "", "docker", "restart", c.name+"-control-plane"); err != nil {
+	if _, err := command.Run(ctx, "docker", "restart", c.name+"-control-plane"); err != nil {
 		return err
 	}
 	return c.Up(ctx)
@@ -138,7 +139,11 @@ func (c *Cluster) Restart(ctx context.Context) error {
 
 // Status writes the cluster's nodes.
 func (c *Cluster) Status(ctx context.Context, out io.Writer) error {
-	nodes, err := c.kubectl(ctx, "", "get", "nodes", "-o", "wide")
+	kubectl, err := c.kubectl(ctx)
+	if err != nil {
+		return err
+	}
+	nodes, err := kubectl.Run(ctx, "get", "nodes", "--output", "wide")
 	fmt.Fprint(out, nodes)
 	return err
 }
@@ -160,7 +165,11 @@ func (c *Cluster) Forward(ctx context.Context, m forward.Mapping) error {
 	if at < 0 || c.name != portOwner {
 		return fmt.Errorf("kind can forward 18080, 18081 and 18082 of cluster %s only; for others use kubectl port-forward", portOwner)
 	}
-	output, err := c.kubectl(ctx, "", "-n", m.Namespace, "get", "service", m.Service, "-o", "json")
+	kubectl, err := c.kubectl(ctx)
+	if err != nil {
+		return err
+	}
+	output, err := kubectl.Run(ctx, "--namespace", m.Namespace, "get", "service", m.Service, "--output", "json")
 	if err != nil {
 		return err
 	}
@@ -168,7 +177,7 @@ func (c *Cluster) Forward(ctx context.Context, m forward.Mapping) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.kubectl(ctx, manifest, "apply", "-f", "-")
+	_, err = kubectl.RunWithInput(ctx, manifest, "apply", "--filename", "-")
 	return err
 }
 
@@ -203,6 +212,21 @@ func nodePortService(service []byte, m forward.Mapping, nodePort int) (string, e
 	return string(body), err
 }
 
+// Signal sends a signal to every process of a pod's container.
+func (c *Cluster) Signal(ctx context.Context, namespace, pod, container string, signal syscall.Signal) error {
+	kubectl, err := c.kubectl(ctx)
+	if err != nil {
+		return err
+	}
+	id, err := kubectl.ContainerID(ctx, namespace, pod, container)
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("find /sys/fs/cgroup -path '*%s*' -name cgroup.procs -exec cat {} + | xargs -r kill -%d", id, signal)
+	_, err = command.Run(ctx, "docker", "exec", c.name+"-control-plane", "sh", "-c", script)
+	return err
+}
+
 // Environment is empty: images come from their registries.
 func (c *Cluster) Environment(context.Context) (map[string]string, error) { return nil, nil }
 
@@ -217,26 +241,10 @@ func (c *Cluster) kind(ctx context.Context, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return run(ctx, "", program, args...)
+	return command.Run(ctx, program, args...)
 }
 
-func (c *Cluster) kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+func (c *Cluster) kubectl(ctx context.Context) (command.Kubectl, error) {
 	program, err := c.shelf.Path(ctx, "kubectl")
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(c.Kubeconfig()); err != nil {
-		return "", fmt.Errorf("there is no cluster %s; make it with: cluster --name %[1]s up", c.name)
-	}
-	return run(ctx, stdin, program, append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
-}
-
-func run(ctx context.Context, stdin, program string, args ...string) (string, error) {
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %q: %w: %s", filepath.Base(program), args, err, stderr.Bytes())
-	}
-	return stdout.String(), nil
+	return command.Kubectl{Program: program, Kubeconfig: c.Kubeconfig()}, err
 }

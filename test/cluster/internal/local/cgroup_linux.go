@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -131,30 +129,12 @@ func removeCgroups(ctx context.Context, name string) error {
 		}
 		var busy error
 		for _, dir := range dirs {
-			if err := killCgroup(dir); err != nil {
-				return false, err
-			}
+			// A cgroup that cannot be read is gone already, with its last process.
+			_ = signalCgroup(dir, syscall.SIGKILL)
 			if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				busy = fmt.Errorf("remove cgroup %s: %w", dir, err)
 			}
 		}
 		return busy == nil, busy
 	})
-}
-
-func killCgroup(dir string) error {
-	body, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return nil // removed with its last process
-	}
-	for field := range bytes.FieldsSeq(body) {
-		pid, err := strconv.Atoi(string(field))
-		if err != nil {
-			return fmt.Errorf("read %s: %w", dir, err)
-		}
-		if pid > 0 { // 0 is a process of a PID namespace out of sight, and means "all of mine" to kill
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-	return nil
 }

@@ -2,12 +2,10 @@ package local
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
+	"github.com/imcluster/imcluster/test/cluster/internal/command"
 	"github.com/imcluster/imcluster/test/cluster/internal/progress"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
 	"github.com/imcluster/imcluster/test/cluster/internal/workspace"
@@ -114,20 +112,11 @@ func (c *Cluster) freeNetwork() (network, error) {
 	return chooseNetwork(c.name, used)
 }
 
-// kubectl runs kubectl as administrator and returns its output. Its error has what kubectl complained of.
+// kubectl runs kubectl as administrator and returns its output.
 func (c *Cluster) kubectl(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"--kubeconfig", c.Kubeconfig(), "--request-timeout=10s"}, args...)
-	return run(ctx, filepath.Join(c.programs.kube, "kubectl"), args...)
+	return c.administrator().Run(ctx, args...)
 }
 
-// run runs a program to its end and returns its standard output.
-func run(ctx context.Context, program string, args ...string) (string, error) {
-	output, err := exec.CommandContext(ctx, program, args...).Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return "", fmt.Errorf("%s %q: %w: %s", filepath.Base(program), args, err, exit.Stderr)
-	} else if err != nil {
-		return "", err
-	}
-	return string(output), nil
+func (c *Cluster) administrator() command.Kubectl {
+	return command.Kubectl{Program: filepath.Join(c.programs.kube, "kubectl"), Kubeconfig: c.Kubeconfig()}
 }

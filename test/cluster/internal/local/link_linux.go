@@ -4,15 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strings"
+
+	"github.com/imcluster/imcluster/test/cluster/internal/command"
 )
 
 // ensureLink connects the host with the cluster's network namespace by a pair of interfaces, and routes the cluster's
 // addresses there: that one route and interface is all that the host's network sees of a cluster.
 func (c *Cluster) ensureLink(ctx context.Context) error {
 	// The route is made last, so if it is there everything is.
-	if route, err := run(ctx, "ip", "route", "show", c.net.All().String(), "dev", c.name); err == nil && route != "" {
+	if route, err := command.Run(ctx, "ip", "route", "show", c.net.All().String(), "dev", c.name); err == nil && route != "" {
 		return nil
 	}
 	if err := deleteLink(ctx, c.name); err != nil {
@@ -22,7 +23,7 @@ func (c *Cluster) ensureLink(ctx context.Context) error {
 		return append([]string{"ip"}, strings.Fields(fmt.Sprintf(format, args...))...)
 	}
 	inside := func(format string, args ...any) []string { return c.inside(outside(format, args...)...) }
-	for _, command := range [][]string{
+	for _, line := range [][]string{
 		outside("link add %s type veth peer name eth0 netns %d", c.name, c.holder),
 		outside("address add %s/%d dev %s", c.net.Host(), linkBits, c.name),
 		outside("link set %s up", c.name),
@@ -31,7 +32,7 @@ func (c *Cluster) ensureLink(ctx context.Context) error {
 		inside("route add default via %s", c.net.Host()),
 		outside("route add %s via %s dev %s", c.net.All(), c.net.Node(), c.name),
 	} {
-		if _, err := run(ctx, command[0], command[1:]...); err != nil {
+		if _, err := command.Run(ctx, line[0], line[1:]...); err != nil {
 			return fmt.Errorf("connect the cluster: %w", err)
 		}
 	}
@@ -40,15 +41,17 @@ func (c *Cluster) ensureLink(ctx context.Context) error {
 
 // deleteLink removes the cluster's interface, with which its peer and its routes go.
 func deleteLink(ctx context.Context, name string) error {
-	if _, err := net.InterfaceByName(name); err != nil {
+	if !hasLink(name) {
 		return nil
 	}
-	if _, err := run(ctx, "ip", "link", "delete", name); err != nil {
-		// It goes by itself with the namespace that its peer is in.
-		if _, gone := os.Stat("/sys/class/net/" + name); os.IsNotExist(gone) {
-			return nil
-		}
+	// It also goes by itself, with the namespace that its peer is in, perhaps at this moment.
+	if _, err := command.Run(ctx, "ip", "link", "delete", name); err != nil && hasLink(name) {
 		return err
 	}
 	return nil
+}
+
+func hasLink(name string) bool {
+	_, err := net.InterfaceByName(name)
+	return err == nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 
 	"github.com/imcluster/imcluster/test/cluster/internal/forward"
 	"github.com/imcluster/imcluster/test/cluster/internal/progress"
@@ -34,7 +35,10 @@ func (*Cluster) Status(context.Context, io.Writer) error                { return
 func (*Cluster) Load(context.Context, ...string) error                  { return errLinux }
 func (*Cluster) Forward(context.Context, forward.Mapping) error         { return errLinux }
 func (*Cluster) Environment(context.Context) (map[string]string, error) { return nil, errLinux }
-func (*Cluster) Kubeconfig() string                                     { return "" }
+func (*Cluster) Signal(context.Context, string, string, string, syscall.Signal) error {
+	return errLinux
+}
+func (*Cluster) Kubeconfig() string { return "" }
 
 // Hold is for Linux.
 func Hold(string) error { return errLinux }

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // network is what a cluster uses of the address space: one /16 of 10.0.0.0/8, which the host routes to the node.
@@ -51,12 +52,7 @@ func chooseNetwork(name string, used []netip.Prefix) (network, error) {
 }
 
 func overlapsAny(prefix netip.Prefix, others []netip.Prefix) bool {
-	for _, other := range others {
-		if prefix.Overlaps(other) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(others, prefix.Overlaps)
 }
 
 // hostPrefixes are the networks that this machine has addresses in.

@@ -49,8 +49,11 @@ func unpackPackage(ctx context.Context, name, dir string) error {
 		return err
 	}
 	archives, err := filepath.Glob(filepath.Join(part, "*.deb"))
-	if err != nil || len(archives) != 1 {
-		return fmt.Errorf("apt-get download %s left %d packages (%v)", name, len(archives), err)
+	if err != nil {
+		return err
+	}
+	if len(archives) != 1 {
+		return fmt.Errorf("apt-get download %s left %d packages", name, len(archives))
 	}
 	if output, err := exec.CommandContext(ctx, "dpkg-deb", "-x", archives[0], part).CombinedOutput(); err != nil {
 		return fmt.Errorf("unpack %s: %w\n%s", name, err, output)
@@ -74,14 +77,13 @@ func apt(ctx context.Context, dir string, args ...string) error {
 		cmd.WaitDelay = time.Minute
 		return cmd.CombinedOutput()
 	}
-	output, err := run(args...)
-	if err == nil {
+	if _, err := run(args...); err == nil {
 		return nil
 	}
 	if output, err := run("update"); err != nil {
 		return fmt.Errorf("apt-get update: %w\n%s", err, output)
 	}
-	if output, err = run(args...); err != nil {
+	if output, err := run(args...); err != nil {
 		return fmt.Errorf("apt-get %q: %w\n%s", args, err, output)
 	}
 	return nil
