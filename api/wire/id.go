@@ -15,6 +15,7 @@ const (
 	MaxDeviceID    = 64
 	MaxPlatform    = 16
 	MaxClientMsgID = 128
+	MaxMsgID       = 128
 )
 
 // DefaultDevice is the device of a login that names none. One stable device per user, so that two such logins replace
@@ -48,6 +49,9 @@ func CheckClientMsgID(id string) error {
 	}
 	return checkID("clientMsgId", id, MaxClientMsgID)
 }
+
+// CheckMsgID refuses what cannot be a msgId: anything but 1–128 bytes of UTF-8 without control characters.
+func CheckMsgID(id string) error { return checkID("msgId", id, MaxMsgID) }
 
 func checkID(what, id string, limit int) error {
 	switch {

@@ -96,6 +96,20 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
+// Hurry gives a write that is under way at most d more. Unlike SetWriteDeadline it does not wait for that write.
+func (c *Conn) Hurry(d time.Duration) {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(d)) // an error means that the connection is closed
+}
+
+// CloseWrite tells the peer that nothing more comes; what it sends can still be read. Connections that cannot do that
+// are closed.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
 // flushLocked writes the buffer and gives it back. c.mu must be held.
 func (c *Conn) flushLocked() error {
 	b := c.buf

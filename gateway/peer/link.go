@@ -30,8 +30,8 @@ type link struct {
 	mu    sync.Mutex
 	dead  bool
 	queue []*peerv1.Item
-	sizes []int // of the queue's items
-	bytes int   // sum of sizes
+	sizes []int                // of the queue's items
+	bytes int                  // sum of sizes
 	kicks map[kickKey]struct{} // unconfirmed
 }
 

@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/gateway/cork"
+	"github.com/imcluster/imcluster/gateway/wheel"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// sessionState is how far the session of a connection is.
+//
+//	new → login → open → lost → gone
+//	  ↖ refused ↙     ↘──────────↗
+type sessionState uint8
+
+const (
+	stateNew   sessionState = iota // not logged in
+	stateLogin                     // the store is being asked
+	stateOpen                      // logged in
+	stateLost                      // logged in, the connection is gone, the grace runs
+	stateGone                      // ended
+)
+
+// conn is one connection and its session. There are as many as clients, so it is kept below 512 bytes.
+type conn struct {
+	// Fixed after construction.
+	g    *Gateway
+	ws   *websocket.Conn
+	sock *cork.Conn
+
+	// Owned by the worker that handles the received frames.
+	limits   limits
+	attempts uint8 // logins refused because the store was not available
+
+	prev, next *conn // list of all connections; guarded by g.connsMu
+
+	timer wheel.Timer // login, idle, token and drain time-outs, then the grace
+
+	mu       sync.Mutex
+	readable sync.Cond // on mu: the queue of received frames has room
+
+	// The session. Guarded by mu.
+	state                  sessionState
+	moving                 bool // was asked to reconnect elsewhere
+	user, device, platform string
+	id                     uint64 // of the session, unique within the process
+	since                  time.Time
+	lostAt                 time.Time
+	expires                time.Time     // of the token; zero if it does not expire
+	loginBy                time.Duration // wheel time
+	leaveBy                time.Duration // wheel time; zero unless moving
+	pinged                 time.Duration // wheel time of the last reception that a ping was sent for
+	held                   [][]byte      // chats that came before the login was answered
+
+	// Received frames. Guarded by mu.
+	in      []inbound
+	inBytes int
+	working bool // a worker handles them
+	pending int  // chats whose recipient is being looked up
+
+	// Frames to send. Guarded by mu.
+	out      *[]outbound // of the pool; nil while empty
+	outBytes int         // queued or being written
+	writing  bool        // somebody writes them
+	broken   bool        // nothing can be written any more
+	sawEnd   bool        // nothing can be read any more
+	closing  closeReason // not reasonNone: the last frame is queued
+}
+
+// registered returns the session if it is registered in the store.
+func (c *conn) registered() (store.Session, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sessionLocked(), c.state == stateOpen || c.state == stateLost
+}
+
+func (c *conn) sessionLocked() store.Session {
+	return store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since}
+}
+
+// close sends the frames, closes the connection, and ends its session or starts its grace. Only the first call has an
+// effect; it returns whether it was that.
+func (c *conn) close(reason closeReason, frames ...wire.Frame) bool {
+	return c.closeWith(reason, reasons[reason].code, frames...)
+}
+
+// closeWith is close with a close code other than that of the reason.
+func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) bool {
+	c.mu.Lock()
+	if c.closing != reasonNone {
+		c.mu.Unlock()
+		return false
+	}
+	c.closing = reason
+	if reason == reasonSlowConsumer {
+		c.dropQueueLocked()
+		c.sock.Hurry(closeTimeout)
+	}
+	for i := range frames {
+		c.pushLocked(outText, c.g.encode(&frames[i]))
+	}
+	c.pushLocked(outClose, websocket.FormatCloseMessage(code, ""))
+	start := c.claimWriterLocked()
+	ended := c.endSessionLocked(reason)
+	c.readable.Signal()
+	c.mu.Unlock()
+
+	c.g.metrics.closes[reason].Add(1)
+	if ended != nil {
+		ended()
+	}
+	if start {
+		c.g.workers.run(task{conn: c, write: true})
+	}
+	return true
+}
+
+// endSessionLocked ends the session because of the connection's end, or starts its grace. It returns what has to be done
+// without the mutex. A session that is just being registered is left to login.
+func (c *conn) endSessionLocked(reason closeReason) func() {
+	if c.state != stateOpen {
+		return nil
+	}
+	switch {
+	case reason == reasonReplaced, reason == reasonMoved:
+		return c.forgetLocked()
+	case reason == reasonLogout, reason == reasonClosedByClient && !c.moving:
+		return c.unregisterLocked(time.Now())
+	default: // the client may come back
+		c.state = stateLost
+		c.lostAt = time.Now()
+		c.g.wheel.Schedule(&c.timer, c.g.cfg.Store.Grace, c)
+		return nil
+	}
+}
+
+// forgetLocked ends the session without telling the store, which has a newer one.
+func (c *conn) forgetLocked() func() {
+	c.state = stateGone
+	c.g.wheel.Stop(&c.timer)
+	user, id := c.user, c.id
+	return func() { c.g.table.remove(user, id) }
+}
+
+// unregisterLocked ends the session in the store, with at as the time when the user was last seen.
+func (c *conn) unregisterLocked(at time.Time) func() {
+	session, forget := c.sessionLocked(), c.forgetLocked()
+	return func() {
+		forget()
+		if m := c.g.member.Load(); m != nil {
+			(*m).Unregister(session, at)
+		}
+	}
+}
+
+// kick closes the connection because its device logged in elsewhere. A client that was asked to move has done so.
+func (c *conn) kick(user string, id uint64) {
+	c.mu.Lock()
+	if c.user != user || c.id != id || c.state == stateNew || c.state == stateGone {
+		c.mu.Unlock()
+		return
+	}
+	if c.state == stateLost {
+		forget := c.forgetLocked()
+		c.mu.Unlock()
+		forget()
+		return
+	}
+	moving := c.moving
+	c.mu.Unlock()
+	if moving {
+		c.close(reasonMoved)
+		return
+	}
+	c.close(reasonReplaced, wire.Frame{Type: wire.TypeKicked, Code: wire.CodeReplaced,
+		Message: "this device logged in elsewhere; do not reconnect"})
+}

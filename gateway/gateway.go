@@ -1,0 +1,281 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/gateway/cork"
+	"github.com/imcluster/imcluster/gateway/peer"
+	"github.com/imcluster/imcluster/gateway/wheel"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// membership is what the gateway needs of the store. It is [store.Member]; tests have one of their own.
+type membership interface {
+	Run(ctx context.Context) error
+	Epoch() store.Epoch
+	Register(ctx context.Context, s store.Session) (prev *store.Holder, since time.Time, err error)
+	Unregister(s store.Session, at time.Time)
+	Locate(user string, done func([]store.Holder, error))
+	Peer(e store.Epoch) (store.Peer, bool)
+	Peers() []store.Peer
+	SetDraining(ctx context.Context) error
+	Leave(ctx context.Context, linger time.Duration) error
+}
+
+var _ membership = (*store.Member)(nil)
+
+// Gateway is one gateway. Several may run in one process.
+type Gateway struct {
+	// Fixed after construction.
+	cfg      Config
+	tracer   trace.Tracer
+	upgrader websocket.Upgrader
+	ping     *websocket.PreparedMessage
+	clients  net.Listener // of *cork.Conn
+	forPeers net.Listener
+	forOps   net.Listener // nil without
+	wheel    *wheel.Wheel
+	workers  *workers
+	peers    *peer.Node
+	metrics  *metrics
+	logRare  *rareLog
+	ctx      context.Context // of logins; ends when the gateway stops
+	cancel   context.CancelFunc
+
+	table        table
+	nextID       atomic.Uint64
+	loggingIn    atomic.Int64
+	pendingBytes atomic.Int64
+	member       atomic.Pointer[membership] // nil until joined
+	draining     atomic.Bool                // no logins any more
+	ready        atomic.Bool
+	turned       atomic.Int64 // Unix seconds when the wheel was last seen to turn
+
+	epochsMu sync.Mutex
+	epochs   map[store.Epoch]struct{} // those this process has or had
+
+	connsMu sync.Mutex
+	conns   conn // sentinel of the ring of all connections
+	count   int
+	stopped bool // no connections any more
+	readers sync.WaitGroup
+}
+
+// New binds the gateway's addresses. Run must be called, or Close.
+func New(cfg Config) (*Gateway, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("configure the gateway: %w", err)
+	}
+	g := &Gateway{cfg: cfg, epochs: map[store.Epoch]struct{}{}, workers: newWorkers()}
+	g.conns.prev, g.conns.next = &g.conns, &g.conns
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.wheel = wheel.New(cfg.wheelTick())
+	g.tracer = cfg.Tracers.Tracer(scope)
+	g.logRare = newRareLog(cfg.Logger)
+	g.upgrader = websocket.Upgrader{
+		HandshakeTimeout: 5 * time.Second,
+		// 512 would save half a kilobyte a connection more, but chats of a few hundred bytes are the rule.
+		ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
+		// Clients prove who they are by a token, not by cookies, so other sites' pages can do no harm.
+		CheckOrigin: func(*http.Request) bool { return true },
+	}
+	if g.ping, err = websocket.NewPreparedMessage(websocket.PingMessage, nil); err != nil {
+		return nil, fmt.Errorf("prepare the ping: %w", err)
+	}
+	if g.metrics, err = newMetrics(g); err != nil {
+		return nil, fmt.Errorf("create metrics: %w", err)
+	}
+	if err := g.listen(); err != nil {
+		g.Close()
+		return nil, err
+	}
+	g.peers = peer.New(peer.Config{
+		Cluster: cfg.Cluster, Keys: cfg.PeerKeys, Handler: g, Logger: cfg.Logger,
+		Epoch: g.epoch, Resolve: g.resolve,
+	})
+	return g, nil
+}
+
+// listen binds the addresses.
+func (g *Gateway) listen() error {
+	// Probes of idle connections are rare: WebSocket pings find dead ones much sooner, and Go's default of one probe
+	// every 15 s would cost more than they do.
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
+	for _, l := range []struct {
+		what, address string
+		to            *net.Listener
+	}{
+		{"clients", g.cfg.Listen, &g.clients}, {"peers", g.cfg.PeerListen, &g.forPeers}, {"probes", g.cfg.OpsListen, &g.forOps},
+	} {
+		if l.address == "" && l.to == &g.forOps {
+			continue
+		}
+		listener, err := lc.Listen(g.ctx, "tcp", l.address)
+		if err != nil {
+			return fmt.Errorf("listen for %s: %w", l.what, err)
+		}
+		*l.to = listener
+	}
+	g.clients = &cork.Listener{Listener: g.clients, Clock: g.wheel}
+	return nil
+}
+
+// Close releases the addresses of a gateway that was never run.
+func (g *Gateway) Close() {
+	g.cancel()
+	for _, l := range []net.Listener{g.clients, g.forPeers, g.forOps} {
+		if l != nil {
+			l.Close() //nolint:errcheck // nothing follows
+		}
+	}
+	g.metrics.close()
+	if g.peers != nil {
+		g.peers.Close()
+	}
+}
+
+// Addr, PeerAddr and OpsAddr are the addresses that the gateway listens on for clients (WebSocket at /ws), for other
+// gateways, and for probes and metrics; OpsAddr is nil without the last.
+func (g *Gateway) Addr() net.Addr { return g.clients.Addr() }
+
+// PeerAddr is the address for other gateways.
+func (g *Gateway) PeerAddr() net.Addr { return g.forPeers.Addr() }
+
+// OpsAddr is the address for probes and metrics, nil without one.
+func (g *Gateway) OpsAddr() net.Addr {
+	if g.forOps == nil {
+		return nil
+	}
+	return g.forOps.Addr()
+}
+
+// Ready tells whether clients should be sent to this gateway: it has joined the cluster once, and does not drain.
+func (g *Gateway) Ready() bool { return g.ready.Load() }
+
+// Run serves until ctx ends, and then drains: it returns when all clients have left, or the drain window is over, and
+// nothing of the gateway is left running. It returns an error if the gateway cannot work: wrapping
+// [store.ErrForeignOwner] or [store.ErrIncompatible], or [store.ErrBanned] when its pod is gone from the cluster.
+func (g *Gateway) Run(ctx context.Context) error {
+	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
+	failed := make(chan error, 4)
+	var wg sync.WaitGroup
+	servers := g.serve(&wg, failed)
+	wg.Go(func() { g.wheel.Run(base) })
+	g.watchWheel()
+	joined := make(chan error, 1)
+	go func() { joined <- g.membership(base, ctx) }()
+
+	var err error
+	left := false // the membership has ended
+	select {
+	case <-ctx.Done():
+		g.drain(ctx, joined)
+	case err = <-joined:
+		left = true
+	case err = <-failed:
+	}
+	g.ready.Store(false)
+	g.stop(base, servers)
+	if err == nil && !left {
+		g.leave(base)
+	}
+	stopBase()
+	if !left {
+		if memberErr := <-joined; err == nil && !errors.Is(memberErr, context.Canceled) {
+			err = memberErr
+		}
+	}
+	wg.Wait()
+	g.metrics.close()
+	return err
+}
+
+// serve starts the servers. They report failures of their listeners.
+func (g *Gateway) serve(wg *sync.WaitGroup, failed chan<- error) []*http.Server {
+	quiet := quietLogger(g.cfg.Logger)
+	ws := &http.Server{Handler: g.routes(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second,
+		MaxHeaderBytes: 8 << 10, ErrorLog: quiet}
+	servers := []*http.Server{ws}
+	start := func(what string, serve func() error) {
+		wg.Go(func() {
+			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				failed <- fmt.Errorf("serve %s: %w", what, err)
+			}
+		})
+	}
+	start("clients", func() error { return ws.Serve(g.clients) })
+	start("peers", func() error { return g.peers.Serve(g.forPeers) })
+	if g.forOps != nil {
+		ops := &http.Server{Handler: g.opsRoutes(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: quiet}
+		servers = append(servers, ops)
+		start("probes", func() error { return ops.Serve(g.forOps) })
+	}
+	return servers
+}
+
+// stop closes all connections and servers, and waits for everything but the membership and the wheel.
+func (g *Gateway) stop(ctx context.Context, servers []*http.Server) {
+	g.draining.Store(true)
+	servers[0].Close() //nolint:errcheck // listeners only; connections are ours
+	g.closeAll(reasonStopped)
+	g.awaitReaders(closeTimeout + time.Second)
+	g.cancel()
+	g.peers.Close()
+	g.workers.close()
+	g.readers.Wait()
+	for _, s := range servers[1:] {
+		s.Close() //nolint:errcheck // nothing follows
+	}
+}
+
+// epoch is the current epoch, empty before the gateway has joined.
+func (g *Gateway) epoch() string {
+	m := g.member.Load()
+	if m == nil {
+		return ""
+	}
+	e := (*m).Epoch()
+	g.epochsMu.Lock()
+	g.epochs[e] = struct{}{}
+	g.epochsMu.Unlock()
+	return string(e)
+}
+
+// isOwn tells whether an epoch is or was that of this process.
+func (g *Gateway) isOwn(e store.Epoch) bool {
+	if string(e) == g.epoch() {
+		return true
+	}
+	g.epochsMu.Lock()
+	defer g.epochsMu.Unlock()
+	_, ok := g.epochs[e]
+	return ok
+}
+
+// resolve returns the address of a live peer.
+func (g *Gateway) resolve(epoch string) (string, bool) {
+	m := g.member.Load()
+	if m == nil {
+		return "", false
+	}
+	p, ok := (*m).Peer(store.Epoch(epoch))
+	return p.Address, ok
+}
+
+// encode encodes a frame to send, and counts it.
+func (g *Gateway) encode(f *wire.Frame) []byte {
+	g.metrics.sent[f.Type].Add(1)
+	return wire.AppendJSON(make([]byte, 0, 128+len(f.Content)), f)
+}

@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"errors"
+	"runtime/debug"
+
+	"github.com/imcluster/imcluster/api/wire"
+)
+
+// handleReceived handles what was received, in order, until nothing is left. One worker at a time does so for a
+// connection.
+func (c *conn) handleReceived() {
+	for {
+		c.mu.Lock()
+		if len(c.in) == 0 {
+			c.in, c.working = nil, false
+			c.mu.Unlock()
+			return
+		}
+		batch := c.in
+		c.in, c.inBytes = nil, 0
+		// The answers go out together, written by this worker, unless somebody writes already. A login may take
+		// long, so there it is left to another one.
+		write := c.state == stateOpen && c.claimWriterLocked()
+		c.readable.Signal()
+		c.mu.Unlock()
+		for i := range batch {
+			c.handleOne(&batch[i])
+			releaseBuffer(batch[i].data)
+		}
+		if write {
+			c.flush()
+		}
+	}
+}
+
+// handleOne handles a frame. A panic ends this connection only.
+func (c *conn) handleOne(in *inbound) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.g.panicked(fault, debug.Stack())
+			c.close(reasonPanic)
+		}
+	}()
+	c.mu.Lock()
+	closing, state := c.closing, c.state
+	c.mu.Unlock()
+	if closing != reasonNone {
+		return
+	}
+	data := *in.data
+	if in.large {
+		c.g.metrics.received[wire.TypeUnknown].Add(1)
+		c.close(reasonFrameTooLarge, refusal(wire.TypeUnknown, nil,
+			wire.Errorf(wire.CodeFrameTooLarge, "a frame must have at most %d bytes", c.g.cfg.MaxFrameBytes)))
+		return
+	}
+	limit := c.limits.take(c.g.wheel.Now(), len(data), c.g.cfg.MaxFramesPerSecond, c.g.cfg.MaxBytesPerSecond)
+	if limit == flood {
+		c.close(reasonFlood, refusal(wire.TypeUnknown, nil, errTooFast))
+		return
+	}
+	fr, err := c.decode(in)
+	c.g.metrics.received[fr.Type].Add(1)
+	if err == nil && limit == refused {
+		err = errTooFast
+	}
+	if err == nil && state == stateNew && fr.Type != wire.TypeLogin {
+		err = wire.Errorf(wire.CodeLoginRequired, "the first frame must be a login (type 10)")
+	}
+	if err != nil {
+		c.refuse(&fr, err, state)
+		return
+	}
+	c.dispatch(&fr)
+}
+
+var errTooFast = wire.Errorf(wire.CodeTooManyFrames, "too many frames or bytes a second; slow down")
+
+func (c *conn) decode(in *inbound) (wire.Frame, error) {
+	if in.binary {
+		return wire.Frame{}, wire.Errorf(wire.CodeBadMessage, "send text messages; this protocol has no binary ones")
+	}
+	return wire.DecodeJSON(*in.data)
+}
+
+// dispatch does what a frame that could be read asks for.
+func (c *conn) dispatch(fr *wire.Frame) {
+	if fr.Type == wire.TypeLogin {
+		c.login(fr)
+		return
+	}
+	// user is not written any more once the session is open, and only this goroutine opens it.
+	if fr.FromID != "" && fr.FromID != c.user {
+		c.refuse(fr, wire.Errorf(wire.CodeWrongSender, "fromId is not the user who logged in"), stateOpen)
+		return
+	}
+	switch fr.Type {
+	case wire.TypeLogout:
+		c.close(reasonLogout)
+	case wire.TypePing:
+		c.send(&wire.Frame{Type: wire.TypePong})
+	case wire.TypeChat:
+		c.chat(fr)
+	case wire.TypeAck:
+		c.ack(fr)
+	}
+}
+
+// ack confirms that a message arrived. Nothing is stored yet, so there is nothing to do but to answer.
+func (c *conn) ack(fr *wire.Frame) {
+	if err := wire.CheckMsgID(fr.MsgID); err != nil {
+		c.refuse(fr, err, stateOpen)
+		return
+	}
+	c.send(&wire.Frame{Type: wire.TypeAckResp, Code: wire.CodeOK, MsgID: fr.MsgID})
+}
+
+// refuse answers a frame that is not done. Before the login it also ends the connection.
+func (c *conn) refuse(fr *wire.Frame, err error, state sessionState) {
+	answer := refusal(fr.Type, fr, err)
+	if state == stateNew {
+		reason := reasonNoLogin
+		if fr.Type == wire.TypeLogin {
+			reason = reasonLoginRefused
+		}
+		c.closeWith(reason, answer.Code.CloseCode(), answer)
+		return
+	}
+	c.send(&answer)
+}
+
+// refusal is the answer to a frame of type t that is refused because of err: the answer that the type has, or one of
+// type 0.
+func refusal(t wire.Type, fr *wire.Frame, err error) wire.Frame {
+	answer := wire.Frame{Type: wire.TypeUnknown, Code: wire.CodeInternal, Message: "a fault of the server"}
+	var e *wire.Error
+	if errors.As(err, &e) {
+		answer.Code, answer.Message = e.Code, e.Message
+	}
+	switch t {
+	case wire.TypeLogin:
+		answer.Type = wire.TypeLoginResp
+	case wire.TypeChat:
+		answer.Type, answer.ClientMsgID = wire.TypeChatResp, clientMsgIDOf(fr)
+	case wire.TypeAck:
+		answer.Type, answer.MsgID = wire.TypeAckResp, msgIDOf(fr)
+	}
+	if answer.Code.Retryable() {
+		answer.DelayMS = delay(answer.Code)
+	}
+	return answer
+}
+
+// clientMsgIDOf returns the clientMsgId for an answer, if it is one.
+func clientMsgIDOf(fr *wire.Frame) string {
+	if fr == nil || wire.CheckClientMsgID(fr.ClientMsgID) != nil {
+		return ""
+	}
+	return fr.ClientMsgID
+}
+
+func msgIDOf(fr *wire.Frame) string {
+	if fr == nil || wire.CheckMsgID(fr.MsgID) != nil {
+		return ""
+	}
+	return fr.MsgID
+}

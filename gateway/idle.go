@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/imcluster/imcluster/api/wire"
+)
+
+// Expire is the connection's timer. It runs on the wheel's goroutine.
+func (c *conn) Expire() {
+	c.mu.Lock()
+	if c.state == stateLost {
+		ended := c.unregisterLocked(c.lostAt)
+		c.mu.Unlock()
+		ended()
+		return
+	}
+	if c.closing != reasonNone {
+		c.mu.Unlock()
+		return
+	}
+	due, next := c.dueLocked(c.g.wheel.Now())
+	if due == nil {
+		c.g.wheel.Schedule(&c.timer, next, c)
+	}
+	c.mu.Unlock()
+	if due != nil {
+		due()
+	}
+}
+
+// dueLocked returns what is due now, or how long nothing is. A connection has one timer for all its time-outs.
+func (c *conn) dueLocked(now time.Duration) (due func(), next time.Duration) {
+	cfg, received := &c.g.cfg, c.sock.Received()
+	silent := now - received
+	if silent >= cfg.IdleTimeout {
+		return c.idle, 0
+	}
+	next = cfg.IdleTimeout/2 - silent
+	if next <= 0 {
+		next = cfg.IdleTimeout - silent
+		if c.pinged != received {
+			c.pinged = received
+			c.pushLocked(outPing, nil)
+			if c.claimWriterLocked() {
+				c.g.workers.run(task{conn: c, write: true})
+			}
+		}
+	}
+	if c.state == stateNew {
+		if now >= c.loginBy {
+			return c.loginTimeout, 0
+		}
+		next = min(next, c.loginBy-now)
+	}
+	if c.leaveBy != 0 {
+		if now >= c.leaveBy {
+			return func() { c.close(reasonStayed) }, 0
+		}
+		next = min(next, c.leaveBy-now)
+	}
+	if !c.expires.IsZero() {
+		left := time.Until(c.expires)
+		if left <= 0 {
+			return c.tokenExpired, 0
+		}
+		next = min(next, left)
+	}
+	return nil, next
+}
+
+func (c *conn) idle() {
+	c.close(reasonIdle, wire.Frame{Type: wire.TypeHeartbeatTimeout, Code: wire.CodeIdle,
+		Message: "nothing was received for " + c.g.cfg.IdleTimeout.String()})
+}
+
+func (c *conn) loginTimeout() {
+	answer := refusal(wire.TypeUnknown, nil, wire.Errorf(wire.CodeLoginRequired, "no login within %v", c.g.cfg.LoginTimeout))
+	c.close(reasonLoginTimeout, answer)
+}
+
+func (c *conn) tokenExpired() {
+	c.close(reasonTokenExpired, refusal(wire.TypeUnknown, nil,
+		wire.Errorf(wire.CodeTokenExpired, "the token has expired; connect again with a fresh one")))
+}

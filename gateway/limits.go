@@ -1,0 +1,46 @@
+package gateway
+
+import "time"
+
+// limits are two token buckets, for frames and bytes, without a timer. Both hold what two seconds allow. Whoever goes on
+// to send at more than twice the rate is a flood.
+type limits struct {
+	last                  time.Duration // wheel time
+	frames, bytes, excess float32
+}
+
+type verdict uint8
+
+const (
+	allowed verdict = iota
+	refused
+	flood
+)
+
+func newLimits(now time.Duration, frameRate, byteRate int) limits {
+	return limits{last: now, frames: 2 * float32(frameRate), bytes: 2 * float32(byteRate)}
+}
+
+// take judges a frame of the given size. Rates are per second; negative means no limit.
+func (l *limits) take(now time.Duration, size, frameRate, byteRate int) verdict {
+	elapsed := float32((now - l.last).Seconds())
+	l.last = now
+	fr, br := float32(frameRate), float32(byteRate)
+	l.frames = min(l.frames+elapsed*fr, 2*fr)
+	l.bytes = min(l.bytes+elapsed*br, 2*br)
+	excessRate := fr
+	if frameRate < 0 {
+		excessRate = defaultFrameRate
+	}
+	l.excess = max(l.excess-elapsed*excessRate, 0)
+	if (frameRate < 0 || l.frames >= 1) && (byteRate < 0 || l.bytes >= float32(size)) {
+		l.frames--
+		l.bytes -= float32(size)
+		return allowed
+	}
+	l.excess++
+	if l.excess > 2*excessRate {
+		return flood
+	}
+	return refused
+}

@@ -1,0 +1,208 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/gateway/auth"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// maxLogins is how many logins may wait for the store at once. Each holds a goroutine; more would not be faster.
+const maxLogins = 1024
+
+// maxLoginDelay bounds how long a client is asked to wait when the store is not available for long.
+const maxLoginDelay = 30 * time.Second
+
+// loginResult is the label of a metric.
+type loginResult uint8
+
+const (
+	loginOK loginResult = iota
+	loginRefused
+	loginUnavailable
+	loginDraining
+	numLoginResults
+)
+
+func (r loginResult) String() string {
+	return [numLoginResults]string{"ok", "refused", "unavailable", "draining"}[r]
+}
+
+// login handles USER_LOGIN. It is answered with 11. If that refuses for good the connection is closed; if it refuses
+// for now the client may log in again on the same connection: a handshake for every attempt would only add to the load
+// while the store comes back.
+func (c *conn) login(fr *wire.Frame) {
+	ctx, span := c.g.tracer.Start(c.g.ctx, "gateway.login")
+	defer span.End()
+	err := c.tryLogin(ctx, fr)
+	result := loginOK
+	var refusal *wire.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &refusal) && refusal.Code == wire.CodeNotAllowed: // logged in already
+		c.refuse(fr, err, stateOpen)
+		return
+	case errors.As(err, &refusal) && refusal.Code == wire.CodeDraining:
+		result = loginDraining
+		answer := loginAnswer(refusal)
+		c.closeWith(reasonDraining, refusal.Code.CloseCode(), answer)
+	case errors.As(err, &refusal):
+		result = loginRefused
+		c.closeWith(reasonLoginRefused, refusal.Code.CloseCode(), loginAnswer(refusal))
+	default:
+		result = loginUnavailable
+		c.g.logRare.log(ctx, "login not possible now", "error", err)
+		c.retryLogin()
+	}
+	c.g.metrics.logins[result].Add(1)
+	span.SetAttributes(attribute.String("result", result.String()))
+	if err != nil {
+		span.SetStatus(codes.Error, result.String())
+	}
+}
+
+func loginAnswer(e *wire.Error) wire.Frame {
+	return refusal(wire.TypeLogin, nil, e)
+}
+
+// retryLogin refuses a login for now, and gives the client the time to try again.
+func (c *conn) retryLogin() {
+	wait := min(time.Second<<min(c.attempts, 10), maxLoginDelay)
+	ms := between(wait, 2*wait)
+	c.attempts = min(c.attempts+1, 10)
+	c.mu.Lock()
+	c.loginBy = c.g.wheel.Now() + time.Duration(ms)*time.Millisecond + c.g.cfg.LoginTimeout
+	c.mu.Unlock()
+	c.send(&wire.Frame{Type: wire.TypeLoginResp, Code: wire.CodeUnavailable, DelayMS: ms,
+		Message: "the session cannot be registered now; log in again after delayMs, on this connection or another"})
+}
+
+// tryLogin does the login. An error that is not a *wire.Error means that the store was not available.
+func (c *conn) tryLogin(ctx context.Context, fr *wire.Frame) error {
+	c.mu.Lock()
+	state := c.state
+	c.mu.Unlock()
+	if state != stateNew {
+		return wire.Errorf(wire.CodeNotAllowed, "this connection is logged in already; log out and connect again")
+	}
+	if c.g.draining.Load() {
+		return wire.Errorf(wire.CodeDraining, "this gateway is going away; connect again after delayMs")
+	}
+	identity, err := c.g.cfg.Auth.Authenticate(ctx, fr.Token)
+	if err != nil {
+		return err
+	}
+	if fr.DeviceID == "" {
+		fr.DeviceID = wire.DefaultDevice
+	}
+	switch err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); {
+	case err != nil:
+		return err
+	case fr.FromID != "" && fr.FromID != identity.User:
+		return wire.Errorf(wire.CodeWrongSender, "fromId is not the user that the token stands for")
+	}
+	member := c.g.member.Load()
+	if member == nil {
+		return errNotJoined
+	}
+	if c.g.loggingIn.Add(1) > maxLogins {
+		c.g.loggingIn.Add(-1)
+		return errTooManyLogins
+	}
+	defer c.g.loggingIn.Add(-1)
+	return c.register(ctx, *member, identity, fr)
+}
+
+var (
+	errNotJoined     = errors.New("the gateway has not joined the cluster yet")
+	errTooManyLogins = errors.New("too many logins wait for the store")
+)
+
+// register registers the session, answers, and closes the connection that the device had before.
+func (c *conn) register(ctx context.Context, member membership, identity auth.Identity, fr *wire.Frame) error {
+	c.mu.Lock()
+	c.user, c.device, c.platform = identity.User, fr.DeviceID, fr.Platform
+	c.id = c.g.nextID.Add(1)
+	c.expires = identity.Expires
+	c.state = stateLogin
+	session := c.sessionLocked()
+	c.mu.Unlock()
+
+	// Before it is registered: from then on chats for it may arrive.
+	c.g.table.add(c, session.User, session.Conn)
+	prev, since, err := member.Register(ctx, session)
+	if err != nil {
+		c.unregistered(member, session)
+		return err
+	}
+	c.opened(since)
+	if prev != nil {
+		c.g.kick(member, session.User, prev)
+	}
+	return nil
+}
+
+// unregistered takes a login back whose registration failed, or may have.
+func (c *conn) unregistered(member membership, session store.Session) {
+	c.g.table.remove(session.User, session.Conn)
+	member.Unregister(session, time.Now())
+	c.mu.Lock()
+	c.state = stateNew
+	c.user, c.device, c.platform, c.held, c.expires = "", "", "", nil, time.Time{}
+	c.mu.Unlock()
+}
+
+// opened makes a registered session usable: it answers the login, and hands over the chats that came meanwhile. If the
+// connection ended meanwhile, so does the session.
+func (c *conn) opened(since time.Time) {
+	answer := c.g.encode(&wire.Frame{
+		Type: wire.TypeLoginResp, Code: wire.CodeOK, UserID: c.user, DeviceID: c.device,
+		SessionID:        c.g.epoch() + "-" + strconv.FormatUint(c.id, 36),
+		HeartbeatSeconds: int64(wire.PingInterval(c.g.cfg.IdleTimeout).Seconds()), Time: time.Now().UnixMilli(),
+	})
+	c.mu.Lock()
+	c.state = stateOpen
+	c.since = since
+	held := c.held
+	c.held = nil
+	if c.closing != reasonNone {
+		ended := c.endSessionLocked(c.closing)
+		c.mu.Unlock()
+		if ended != nil {
+			ended()
+		}
+		return
+	}
+	c.pushLocked(outText, answer)
+	for _, data := range held {
+		c.pushLocked(outText, data)
+	}
+	start := c.claimWriterLocked()
+	c.mu.Unlock()
+	if start {
+		c.g.workers.run(task{conn: c, write: true})
+	}
+}
+
+// kick closes the connection that a device had before it logged in here.
+func (g *Gateway) kick(member membership, user string, holder *store.Holder) {
+	if g.isOwn(holder.Epoch) {
+		g.kickLocal(user, holder.Conn)
+		return
+	}
+	g.peers.Kick(string(holder.Epoch), user, holder.Conn)
+}
+
+// kickLocal closes a connection of this gateway because its device logged in elsewhere, if it is here.
+func (g *Gateway) kickLocal(user string, id uint64) {
+	if c := g.table.get(user, id); c != nil {
+		c.kick(user, id)
+	}
+}

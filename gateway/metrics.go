@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"context"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/gateway/peer"
+)
+
+const scope = "github.com/imcluster/imcluster/gateway"
+
+// metrics are counted in place, by atomics, and read when somebody collects: an instrument with attributes costs 100 ns
+// a call, and there are several calls for a frame.
+type metrics struct {
+	received, sent [256]atomic.Int64 // by frame type
+	logins         [numLoginResults]atomic.Int64
+	chats          [numRoutes]atomic.Int64
+	closes         [numReasons]atomic.Int64
+	queuedBytes    atomic.Int64
+	panics         atomic.Int64
+
+	registration metric.Registration
+}
+
+func (m *metrics) close() {
+	if m != nil && m.registration != nil {
+		_ = m.registration.Unregister() // only fails for registrations of others
+	}
+}
+
+// instruments are what is exported.
+type instruments struct {
+	connections, sessions, queued, ready, draining, links metric.Int64ObservableGauge
+	frames, logins, chats, closes, drops, panics          metric.Int64ObservableCounter
+}
+
+func newMetrics(g *Gateway) (*metrics, error) {
+	m := &metrics{}
+	meter := g.cfg.Meters.Meter(scope)
+	var i instruments
+	var all []metric.Observable
+	var firstErr error
+	keep := func(err error) {
+		if firstErr == nil {
+			firstErr = err
+		}
+	}
+	gauge := func(to *metric.Int64ObservableGauge, name, unit, description string) {
+		o, err := meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
+		keep(err)
+		*to, all = o, append(all, o)
+	}
+	counter := func(to *metric.Int64ObservableCounter, name, unit, description string) {
+		o, err := meter.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		keep(err)
+		*to, all = o, append(all, o)
+	}
+	gauge(&i.connections, "imcluster.gateway.connections", "{connection}", "WebSocket connections.")
+	gauge(&i.sessions, "imcluster.gateway.sessions", "{session}", "Sessions, those in their grace included.")
+	gauge(&i.queued, "imcluster.gateway.outbox", "By", "Bytes that wait for clients to read.")
+	gauge(&i.ready, "imcluster.gateway.ready", "1", "1 while clients should be sent to this gateway.")
+	gauge(&i.draining, "imcluster.gateway.draining.connections", "{connection}", "Connections still to move while draining.")
+	gauge(&i.links, "imcluster.gateway.peers", "{peer}", "Gateways that this one sends to.")
+	counter(&i.frames, "imcluster.gateway.frames", "{frame}", "Frames, by type and direction.")
+	counter(&i.logins, "imcluster.gateway.logins", "{login}", "Logins, by result.")
+	counter(&i.chats, "imcluster.gateway.chats", "{message}", "Chat messages, by where they went: once for each gateway.")
+	counter(&i.closes, "imcluster.gateway.closes", "{connection}", "Connections closed, by reason.")
+	counter(&i.drops, "imcluster.gateway.push.drops", "{push}", "Messages for other gateways that were dropped, by reason.")
+	counter(&i.panics, "imcluster.gateway.panics", "{panic}", "Faults while handling a frame; each closed one connection.")
+	if firstErr != nil {
+		return nil, firstErr
+	}
+	var err error
+	m.registration, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		g.observe(o, &i)
+		return nil
+	}, all...)
+	return m, err
+}
+
+// observe reports all metrics.
+func (g *Gateway) observe(o metric.Observer, i *instruments) {
+	m := g.metrics
+	if m == nil || g.peers == nil {
+		return // not constructed yet
+	}
+	connections := int64(g.connections())
+	o.ObserveInt64(i.connections, connections)
+	o.ObserveInt64(i.sessions, g.table.count.Load())
+	o.ObserveInt64(i.queued, m.queuedBytes.Load())
+	o.ObserveInt64(i.ready, boolean(g.ready.Load()))
+	o.ObserveInt64(i.draining, connections*boolean(g.draining.Load()))
+	o.ObserveInt64(i.links, int64(g.peers.Links()))
+	o.ObserveInt64(i.panics, m.panics.Load())
+	for t := range 256 {
+		if typ := wire.Type(t); typ.Known() {
+			in := metric.WithAttributes(attribute.String("type", typ.String()), attribute.String("direction", "in"))
+			out := metric.WithAttributes(attribute.String("type", typ.String()), attribute.String("direction", "out"))
+			o.ObserveInt64(i.frames, m.received[t].Load(), in)
+			o.ObserveInt64(i.frames, m.sent[t].Load(), out)
+		}
+	}
+	for r := range numLoginResults {
+		o.ObserveInt64(i.logins, m.logins[r].Load(), metric.WithAttributes(attribute.String("result", r.String())))
+	}
+	for r := range numRoutes {
+		o.ObserveInt64(i.chats, m.chats[r].Load(), metric.WithAttributes(attribute.String("route", r.String())))
+	}
+	for r := reasonNone + 1; r < numReasons; r++ {
+		o.ObserveInt64(i.closes, m.closes[r].Load(), metric.WithAttributes(attribute.String("reason", r.String())))
+	}
+	for _, d := range peer.Drops() {
+		o.ObserveInt64(i.drops, g.peers.Dropped(d), metric.WithAttributes(attribute.String("reason", d.String())))
+	}
+}
+
+func boolean(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	// maxReceived is how many frames may wait to be handled; then the client has to wait.
+	maxReceived = 64
+	// keptBuffer is the capacity up to which a read buffer is used again.
+	keptBuffer = 8 << 10
+)
+
+// inbound is a received frame.
+type inbound struct {
+	data   *[]byte // of the pool
+	binary bool
+	large  bool // larger than allowed; data is what was read of it
+}
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+func releaseBuffer(b *[]byte) {
+	if cap(*b) <= keptBuffer {
+		*b = (*b)[:0]
+		readBuffers.Put(b)
+	}
+}
+
+// readLoop reads frames until the connection ends. It calls nothing deep: its stack stays at 2 KB for the life of the
+// connection. After the server closed it reads on, without handling anything, until the client closes too.
+func (c *conn) readLoop() {
+	for {
+		kind, r, err := c.ws.NextReader()
+		if err != nil {
+			c.readFailed(err)
+			return
+		}
+		buf := readBuffers.Get().(*[]byte)
+		large, err := readFrame(r, buf, c.g.cfg.MaxFrameBytes)
+		if err != nil {
+			releaseBuffer(buf)
+			c.readFailed(err)
+			return
+		}
+		c.received(inbound{data: buf, binary: kind == websocket.BinaryMessage, large: large})
+	}
+}
+
+// readFrame appends a frame to *buf, up to limit bytes. large tells that there is more.
+func readFrame(r io.Reader, buf *[]byte, limit int) (large bool, err error) {
+	b := *buf
+	for {
+		if len(b) == cap(b) {
+			if len(b) > limit {
+				*buf = b
+				return true, nil
+			}
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
+		b = b[:len(b)+n]
+		if err == io.EOF { //nolint:errorlint // io.Reader returns it unwrapped
+			*buf = b
+			return len(b) > limit, nil
+		}
+		if err != nil {
+			*buf = b
+			return false, err
+		}
+		if len(b) > limit {
+			*buf = b
+			return true, nil
+		}
+	}
+}
+
+// received queues a frame for a worker, and waits while too much is queued already.
+func (c *conn) received(in inbound) {
+	c.mu.Lock()
+	for c.closing == reasonNone && (len(c.in) >= maxReceived || c.inBytes > 2*c.g.cfg.MaxFrameBytes) {
+		c.readable.Wait()
+	}
+	if c.closing != reasonNone {
+		c.mu.Unlock()
+		releaseBuffer(in.data)
+		return
+	}
+	c.in = append(c.in, in)
+	c.inBytes += len(*in.data)
+	start := !c.working
+	c.working = true
+	c.mu.Unlock()
+	if start {
+		c.g.workers.run(task{conn: c})
+	}
+}
+
+// readFailed ends a connection that cannot be read any more, or whose client closed it.
+func (c *conn) readFailed(err error) {
+	reason, code := reasonLost, websocket.CloseNormalClosure
+	var closed *websocket.CloseError
+	if errors.As(err, &closed) {
+		switch closed.Code {
+		case websocket.CloseNormalClosure:
+			reason = reasonClosedByClient
+		case websocket.CloseNoStatusReceived, websocket.CloseAbnormalClosure:
+		default:
+			code = closed.Code // the answer repeats it, RFC 6455 §5.5.1
+		}
+	}
+	c.closeWith(reason, code)
+	c.mu.Lock()
+	c.sawEnd = true
+	if closed == nil || c.broken {
+		c.broken = true
+		c.sock.Close() //nolint:errcheck // nothing follows
+	}
+	c.mu.Unlock()
+	c.g.ended(c)
+}
+
+// pong answers a WebSocket ping. It runs on the reading goroutine.
+func (c *conn) pong(data string) error {
+	c.enqueue(outPong, []byte(data))
+	return nil
+}
+
+// ignoreClose keeps the library from answering a close frame: readFailed does.
+func ignoreClose(int, string) error { return nil }
+
+// ignorePong is enough for pongs: that something was received is seen by the socket.
+func ignorePong(string) error { return nil }

@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/gateway/cork"
+)
+
+// routes are what clients may ask for.
+func (g *Gateway) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ws", g.upgrade)
+	return mux
+}
+
+// upgrade makes a WebSocket connection of a request. It returns at once: as long as the handler runs, net/http keeps
+// 8 KB of buffers for it.
+func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
+	n := g.connections()
+	// A client that is one too many is told so by a frame, which programs in browsers can read; if far too many come,
+	// by HTTP, which costs less.
+	if n >= g.cfg.MaxConnections+max(g.cfg.MaxConnections/10, 16) {
+		g.metrics.closes[reasonFull].Add(1)
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, "this gateway is full; try again later", http.StatusServiceUnavailable)
+		return
+	}
+	login := handshakeLogin(r)
+	ws, err := g.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	sock := socketOf(ws)
+	if sock == nil {
+		ws.Close() //nolint:errcheck // cannot happen: the listener wraps all
+		return
+	}
+	c := &conn{g: g, ws: ws, sock: sock}
+	c.readable.L = &c.mu
+	now := g.wheel.Now()
+	c.limits = newLimits(now, g.cfg.MaxFramesPerSecond, g.cfg.MaxBytesPerSecond)
+	c.loginBy = now + g.cfg.LoginTimeout
+	ws.SetPingHandler(c.pong)
+	ws.SetPongHandler(ignorePong)
+	ws.SetCloseHandler(ignoreClose)
+	if !g.started(c) {
+		ws.Close() //nolint:errcheck // nothing follows
+		return
+	}
+	if n >= g.cfg.MaxConnections {
+		answer := loginAnswer(wire.Errorf(wire.CodeTooManyConns, "this gateway is full; connect again after delayMs"))
+		c.close(reasonFull, answer)
+	} else {
+		g.wheel.Schedule(&c.timer, min(g.cfg.LoginTimeout, g.cfg.IdleTimeout/2), c)
+		if login != nil {
+			c.received(inbound{data: login})
+		}
+	}
+	go c.readLoop() // joined by g.readers
+}
+
+// socketOf returns the connection that the listener accepted.
+func socketOf(ws *websocket.Conn) *cork.Conn {
+	conn := ws.NetConn()
+	for {
+		switch c := conn.(type) {
+		case *cork.Conn:
+			return c
+		case interface{ NetConn() net.Conn }: // the library's, around data that came with the handshake
+			conn = c.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// handshakeLogin returns the login frame that a token in the handshake stands for, nil without one.
+func handshakeLogin(r *http.Request) *[]byte {
+	query := r.URL.Query()
+	token := query.Get("token")
+	if scheme, credentials, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		token = strings.TrimSpace(credentials)
+	}
+	if token == "" {
+		return nil
+	}
+	b := wire.AppendJSON(nil, &wire.Frame{Type: wire.TypeLogin, Token: token,
+		DeviceID: query.Get("deviceId"), Platform: query.Get("platform")})
+	return &b
+}
+
+// started adds a connection to the list of all. It returns false when the gateway has stopped.
+func (g *Gateway) started(c *conn) bool {
+	g.connsMu.Lock()
+	defer g.connsMu.Unlock()
+	if g.stopped {
+		return false
+	}
+	g.readers.Add(1)
+	c.prev, c.next = g.conns.prev, &g.conns
+	c.prev.next, g.conns.prev = c, c
+	g.count++
+	return true
+}
+
+// ended takes a connection whose reader ended out of the list.
+func (g *Gateway) ended(c *conn) {
+	g.connsMu.Lock()
+	c.prev.next, c.next.prev = c.next, c.prev
+	c.prev, c.next = nil, nil
+	g.count--
+	g.connsMu.Unlock()
+	g.readers.Done()
+}
+
+// connections is the number of connections.
+func (g *Gateway) connections() int {
+	g.connsMu.Lock()
+	defer g.connsMu.Unlock()
+	return g.count
+}
+
+// all returns all connections.
+func (g *Gateway) all() []*conn {
+	g.connsMu.Lock()
+	defer g.connsMu.Unlock()
+	conns := make([]*conn, 0, g.count)
+	for c := g.conns.next; c != &g.conns; c = c.next {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// closeAll closes all connections and takes no new ones.
+func (g *Gateway) closeAll(reason closeReason) {
+	g.connsMu.Lock()
+	g.stopped = true
+	g.connsMu.Unlock()
+	for _, c := range g.all() {
+		c.close(reason)
+	}
+}
+
+// awaitReaders waits until no connection is left, and closes the sockets of those that are left after d.
+func (g *Gateway) awaitReaders(d time.Duration) {
+	done := make(chan struct{})
+	go func() { g.readers.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(d):
+		for _, c := range g.all() {
+			c.sock.Close() //nolint:errcheck // nothing follows
+		}
+		<-done
+	}
+}

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// maxIdleWorkers is how many goroutines are kept for the next task. Their stacks have grown to what handling a frame
+// takes, so that it is not grown anew for every frame.
+const maxIdleWorkers = 32
+
+// task is work on one connection.
+type task struct {
+	conn  *conn
+	write bool // flush the outbox; otherwise handle received frames
+}
+
+// workers runs tasks, each on a goroutine that is kept for a while if few are.
+type workers struct {
+	tasks chan task
+	stop  chan struct{}
+	idle  atomic.Int32
+	wg    sync.WaitGroup
+}
+
+func newWorkers() *workers {
+	return &workers{tasks: make(chan task), stop: make(chan struct{})}
+}
+
+// run starts a task. It never blocks.
+func (w *workers) run(t task) {
+	select {
+	case w.tasks <- t:
+	default:
+		w.wg.Go(func() { w.work(t) })
+	}
+}
+
+func (w *workers) work(t task) {
+	for {
+		if t.write {
+			t.conn.flush()
+		} else {
+			t.conn.handleReceived()
+		}
+		if w.idle.Add(1) > maxIdleWorkers {
+			w.idle.Add(-1)
+			return
+		}
+		select {
+		case t = <-w.tasks:
+			w.idle.Add(-1)
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// close ends the idle workers and waits for the busy ones.
+func (w *workers) close() {
+	close(w.stop)
+	w.wg.Wait()
+}

@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// world is a registry in memory, for tests of what the gateways do with a registry, and with one that fails. What they do
+// with the real one is tested in the package gateway_test.
+type world struct {
+	mu       sync.Mutex
+	down     bool
+	next     int
+	holders  map[string]map[string]store.Holder // user → device
+	members  map[store.Epoch]*worldMember
+	lastGone map[string]time.Time // user → last seen, of those who were unregistered
+}
+
+func newWorld() *world {
+	return &world{holders: map[string]map[string]store.Holder{}, members: map[store.Epoch]*worldMember{}, lastGone: map[string]time.Time{}}
+}
+
+func (w *world) join(_ context.Context, id store.Identity, l store.Local) (membership, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
+		return nil, fmt.Errorf("join: %w", store.ErrUnavailable)
+	}
+	w.next++
+	m := &worldMember{w: w, epoch: store.Epoch(fmt.Sprintf("epoch%03d", w.next)), id: id, local: l, failed: make(chan error, 1)}
+	w.members[m.epoch] = m
+	return m, nil
+}
+
+// setDown makes the registry unavailable, or available again.
+func (w *world) setDown(down bool) {
+	w.mu.Lock()
+	w.down = down
+	w.mu.Unlock()
+}
+
+// devices returns the registered devices of a user.
+func (w *world) devices(user string) map[string]store.Holder {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	devices := map[string]store.Holder{}
+	for d, h := range w.holders[user] {
+		devices[d] = h
+	}
+	return devices
+}
+
+type worldMember struct {
+	w        *world
+	epoch    store.Epoch
+	id       store.Identity
+	local    store.Local
+	draining bool
+	failed   chan error
+	locks    sync.Mutex // in-order answers of Locate
+}
+
+func (m *worldMember) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-m.failed:
+		return err
+	}
+}
+
+func (m *worldMember) Epoch() store.Epoch { return m.epoch }
+
+func (m *worldMember) Register(_ context.Context, s store.Session) (*store.Holder, time.Time, error) {
+	w := m.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
+		return nil, time.Time{}, fmt.Errorf("register: %w", store.ErrUnavailable)
+	}
+	if w.holders[s.User] == nil {
+		w.holders[s.User] = map[string]store.Holder{}
+	}
+	now := time.Now()
+	var prev *store.Holder
+	if h, ok := w.holders[s.User][s.Device]; ok {
+		prev = &h
+	}
+	w.holders[s.User][s.Device] = store.Holder{Epoch: m.epoch, Conn: s.Conn, Device: s.Device, Platform: s.Platform, Since: now}
+	return prev, now, nil
+}
+
+func (m *worldMember) Unregister(s store.Session, at time.Time) {
+	w := m.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h := w.holders[s.User][s.Device]; h.Epoch == m.epoch && h.Conn == s.Conn {
+		delete(w.holders[s.User], s.Device)
+		w.lastGone[s.User] = at
+	}
+}
+
+func (m *worldMember) Locate(user string, done func([]store.Holder, error)) {
+	w := m.w
+	w.mu.Lock()
+	var err error
+	if w.down {
+		err = fmt.Errorf("locate: %w", store.ErrUnavailable)
+	}
+	var holders []store.Holder
+	for _, h := range w.holders[user] {
+		if _, live := w.members[h.Epoch]; live {
+			holders = append(holders, h)
+		}
+	}
+	w.mu.Unlock()
+	m.locks.Lock()
+	defer m.locks.Unlock()
+	done(holders, err)
+}
+
+func (m *worldMember) Peer(e store.Epoch) (store.Peer, bool) {
+	for _, p := range m.Peers() {
+		if p.Epoch == e {
+			return p, true
+		}
+	}
+	return store.Peer{}, false
+}
+
+func (m *worldMember) Peers() (peers []store.Peer) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	for e, o := range m.w.members {
+		peers = append(peers, store.Peer{Epoch: e, PodName: o.id.PodName, Address: o.id.Address, Draining: o.draining})
+	}
+	return peers
+}
+
+func (m *worldMember) SetDraining(context.Context) error {
+	m.w.mu.Lock()
+	m.draining = true
+	m.w.mu.Unlock()
+	return nil
+}
+
+func (m *worldMember) Leave(context.Context, time.Duration) error {
+	m.w.mu.Lock()
+	delete(m.w.members, m.epoch)
+	m.w.mu.Unlock()
+	return nil
+}
