@@ -183,3 +183,20 @@ func (c *client) expectSilence() {
 	c.send(`{"type":"40"}`)
 	c.expect(frame{"type": "41"})
 }
+
+func mustUnmarshal(t testing.TB, data string, to any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(data), to); err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+}
+
+// panicky is an authenticator with a fault.
+type panicky struct{ auth.Insecure }
+
+func (p panicky) Authenticate(ctx context.Context, token string) (auth.Identity, error) {
+	if token == "panic" {
+		panic("fault")
+	}
+	return p.Insecure.Authenticate(ctx, token)
+}

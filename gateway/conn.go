@@ -54,7 +54,7 @@ type conn struct {
 	expires                time.Time     // of the token; zero if it does not expire
 	loginBy                time.Duration // wheel time
 	leaveBy                time.Duration // wheel time; zero unless moving
-	pinged                 time.Duration // wheel time of the last reception that a ping was sent for
+	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
 	held                   [][]byte      // chats that came before the login was answered
 
 	// Received frames. Guarded by mu.

@@ -41,7 +41,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 		ws.Close() //nolint:errcheck // cannot happen: the listener wraps all
 		return
 	}
-	c := &conn{g: g, ws: ws, sock: sock}
+	c := &conn{g: g, ws: ws, sock: sock, pinged: -1}
 	c.readable.L = &c.mu
 	now := g.wheel.Now()
 	c.limits = newLimits(now, g.cfg.MaxFramesPerSecond, g.cfg.MaxBytesPerSecond)

@@ -100,9 +100,9 @@ func (w *Wheel) turn() {
 	w.mu.Unlock()
 }
 
-// Schedule makes t call e.Expire after d, at least one tick from now. A timer that is scheduled already is moved.
+// Schedule makes t call e.Expire after d, never sooner, and up to two ticks later. A timer that is scheduled already is moved.
 func (w *Wheel) Schedule(t *Timer, d time.Duration, e Expirer) {
-	ticks := max(1, int64((d+w.tick-1)/w.tick))
+	ticks := 1 + max(0, int64((d+w.tick-1)/w.tick)) // the current tick has begun already
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t.next != nil {
