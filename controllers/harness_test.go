@@ -1,9 +1,11 @@
 package controllers_test
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,8 +14,10 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
 	"github.com/imcluster/imcluster/controllers"
@@ -54,7 +58,8 @@ func (l *writeLog) all() []string {
 	return append([]string(nil), l.requests...)
 }
 
-// startOperator runs the operator as cmd/operator does, for one namespace, until the test ends.
+// startOperator runs the operator as cmd/operator does, for one namespace, with the rights that the chart
+// gives it there and no others, until the test ends.
 func startOperator(t *testing.T, change ...func(*controllers.Config)) *operator {
 	t.Helper()
 	admin := testenv.Client(t)
@@ -71,6 +76,7 @@ func startOperator(t *testing.T, change ...func(*controllers.Config)) *operator 
 		f(&cfg)
 	}
 	restConfig := testenv.Config(t)
+	restConfig.Impersonate.UserName = o.grantRights()
 	restConfig.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		o.writes.next = next
 		return o.writes
@@ -89,6 +95,27 @@ func startOperator(t *testing.T, change ...func(*controllers.Config)) *operator 
 		}
 	})
 	return o
+}
+
+// grantRights gives a user of its own the operator's rights in the test's namespace, as the chart does with
+// watchNamespaces, and returns its name.
+func (o *operator) grantRights() string {
+	o.t.Helper()
+	data, err := os.ReadFile(filepath.Join(testenv.Root(), "charts", "imcluster", "files", "role.yaml"))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	var generated rbacv1.ClusterRole // the first document; the other is for electing a leader
+	if err := yaml.Unmarshal(bytes.Split(data, []byte("\n---\n"))[0], &generated); err != nil {
+		o.t.Fatal(err)
+	}
+	meta := metav1.ObjectMeta{Namespace: o.namespace, Name: "operator"}
+	o.create(&rbacv1.Role{ObjectMeta: meta, Rules: generated.Rules})
+	o.create(&rbacv1.RoleBinding{ObjectMeta: meta,
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "operator-" + o.namespace}},
+	})
+	return "operator-" + o.namespace
 }
 
 // imcluster returns the smallest IMCluster; change makes it another one.

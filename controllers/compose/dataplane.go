@@ -31,7 +31,7 @@ func commonFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 func redisFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 	external := im.Spec.Redis.External
 	if external == nil {
-		auth := secretMount{volume: "redis-auth", secret: naming.RedisAuthSecret(im.Name), keys: []string{naming.KeyCurrent}}
+		auth := secretMount{volume: "redis-auth", secret: naming.RedisAuthSecret(im.Name)}
 		// The short name is found by the first entry of a pod's DNS search list.
 		address := fmt.Sprintf("%s:%d", naming.Object(im.Name, naming.Redis), naming.PortRedis)
 		return []string{

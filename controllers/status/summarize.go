@@ -123,9 +123,9 @@ func redisVerdict(in Input) verdict {
 		case availablePods(in.Presence)+availablePods(in.Gateway) > 0:
 			return verdict{metav1.ConditionTrue, ReasonExternal, "The external Redis was reached by the pods that are ready", true}
 		case compose.PresenceReplicas(in.IMCluster)+compose.GatewayReplicas(in.IMCluster) == 0:
-			return verdict{metav1.ConditionUnknown, ReasonUnknown, "No pods are wanted that would use the external Redis", true}
+			return verdict{metav1.ConditionUnknown, ReasonNotUsed, "No pods are wanted that would use the external Redis", true}
 		default:
-			return verdict{metav1.ConditionUnknown, ReasonUnknown,
+			return verdict{metav1.ConditionUnknown, ReasonNotReached,
 				"No pod has reached the external Redis yet; if this stays, check spec.redis.external", false}
 		}
 	}

@@ -19,7 +19,8 @@ const (
 	ReasonRolloutStuck = "RolloutStuck"
 	ReasonEphemeral    = "Ephemeral"
 	ReasonExternal     = "External"
-	ReasonUnknown      = "Unknown"
+	ReasonNotReached   = "NotReached"
+	ReasonNotUsed      = "NotUsed"
 )
 
 // verdict is what a condition says about one component.
