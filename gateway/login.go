@@ -180,6 +180,9 @@ func (c *conn) opened(since time.Time) {
 		}
 		return
 	}
+	if left := time.Until(c.expires); !c.expires.IsZero() && left < c.g.cfg.IdleTimeout/2 {
+		c.g.wheel.Schedule(&c.timer, left, c) // sooner than the timer looks anyway
+	}
 	c.pushLocked(outText, answer)
 	for _, data := range held {
 		c.pushLocked(outText, data)
