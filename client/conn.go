@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -37,8 +37,7 @@ type Config struct {
 	URL string
 	// Token proves who the user is.
 	Token string
-	// TokenInHandshake sends the token as a bearer token of the HTTP handshake instead of in the login frame. DeviceID
-	// and Platform must then be empty.
+	// TokenInHandshake sends the token as a bearer token of the HTTP handshake instead of in a login frame.
 	TokenInHandshake bool
 	// DeviceID tells the user's devices apart; a second login of the same device replaces the first. Empty means
 	// "default".
@@ -99,9 +98,6 @@ type waitKey struct {
 func Dial(ctx context.Context, cfg Config) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	if cfg.TokenInHandshake && (cfg.DeviceID != "" || cfg.Platform != "") {
-		return nil, errors.New("dial: a token in the handshake leaves no place for DeviceID and Platform")
-	}
 	ws, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", cfg.URL, err)
@@ -128,14 +124,25 @@ func connect(ctx context.Context, cfg Config) (*websocket.Conn, error) {
 	if dialer == nil {
 		dialer = websocket.DefaultDialer
 	}
+	target, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if target.Path == "" || target.Path == "/" {
+		target.Path = "/ws"
+	}
 	header := cfg.Header.Clone()
 	if cfg.TokenInHandshake {
 		if header == nil {
 			header = http.Header{}
 		}
 		header.Set("Authorization", "Bearer "+cfg.Token)
+		query := target.Query()
+		setUnlessEmpty(query, "deviceId", cfg.DeviceID)
+		setUnlessEmpty(query, "platform", cfg.Platform)
+		target.RawQuery = query.Encode()
 	}
-	ws, resp, err := dialer.DialContext(ctx, endpoint(cfg.URL), header)
+	ws, resp, err := dialer.DialContext(ctx, target.String(), header)
 	if err != nil && resp != nil {
 		const most = 512
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, most))
@@ -144,13 +151,10 @@ func connect(ctx context.Context, cfg Config) (*websocket.Conn, error) {
 	return ws, err
 }
 
-// endpoint adds the path to a URL that has none.
-func endpoint(url string) string {
-	_, rest, _ := strings.Cut(url, "://")
-	if _, path, _ := strings.Cut(rest, "/"); path == "" {
-		return strings.TrimSuffix(url, "/") + "/ws"
+func setUnlessEmpty(values url.Values, name, value string) {
+	if value != "" {
+		values.Set(name, value)
 	}
-	return url
 }
 
 // logIn sends the login, unless the handshake did, and reads the answer.

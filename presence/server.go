@@ -81,7 +81,7 @@ type Server struct {
 }
 
 // New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
-// are known. [Server.Run] must follow; Redis is not asked before.
+// are known. [Server.Run] must follow, or [Server.Close]; Redis is not asked before.
 func New(cfg Config) (*Server, error) {
 	if cfg.APIKey == nil {
 		return nil, errors.New("new presence server: no API key")
@@ -110,7 +110,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	if err = s.listen(); err != nil {
-		s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
+		s.Close()
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	return s, nil
@@ -162,6 +162,11 @@ func (s *Server) eachEndpoint(f func(*endpoint)) {
 	}
 }
 
+// Close releases the addresses of a server that was never run.
+func (s *Server) Close() {
+	s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
+}
+
 // Addr is the address of the public API.
 func (s *Server) Addr() net.Addr { return s.public.listener.Addr() }
 
@@ -183,7 +188,8 @@ func (e *endpoint) addr() net.Addr {
 func (s *Server) Ready() bool { return s.model.opened() && !s.stopping.Load() }
 
 // Run serves until ctx ends, then takes readiness away, waits for the shutdown delay, finishes the requests that it has,
-// and returns nil. It returns an error when a listener fails.
+// and returns nil. It returns an error when a listener fails, or one that wraps [store.ErrForeignOwner] or
+// [store.ErrIncompatible] when it must not or cannot use the Redis that it was given.
 func (s *Server) Run(ctx context.Context) error {
 	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
 	var tasks sync.WaitGroup
@@ -191,9 +197,12 @@ func (s *Server) Run(ctx context.Context) error {
 		stopTending()
 		tasks.Wait()
 	}()
-	tasks.Go(func() { s.tend(tending) })
-
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
+	tasks.Go(func() {
+		if err := s.tend(tending); err != nil {
+			failed <- err
+		}
+	})
 	s.eachEndpoint(func(e *endpoint) {
 		tasks.Go(func() {
 			if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -231,25 +240,14 @@ func (s *Server) finish() {
 }
 
 // tend opens the store, trying until it succeeds, and then keeps the model until ctx ends.
-//
-// Errors that only a person heals, such as keys that belong to another IMCluster, are retried as well: they may be healed,
-// and meanwhile the log says what is wrong and the pod is not ready.
-func (s *Server) tend(ctx context.Context) {
-	var last string
-	retry := func(doing string, err error) {
-		if text := err.Error(); text != last { // once, not every second
-			s.log.Error(doing, "error", err)
-			last = text
-		}
-		delay := time.Duration(float64(retryDelay) * (0.8 + 0.4*rand.Float64()))
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
-	}
+func (s *Server) tend(ctx context.Context) error {
+	retry := s.retrier(ctx)
 	for ctx.Err() == nil {
 		st, err := store.Open(ctx, s.cfg.Store)
-		if err != nil {
+		switch {
+		case errors.Is(err, store.ErrForeignOwner), errors.Is(err, store.ErrIncompatible):
+			return fmt.Errorf("open the store: %w", err)
+		case err != nil:
 			retry("Redis cannot be used yet", err)
 			continue
 		}
@@ -260,6 +258,22 @@ func (s *Server) tend(ctx context.Context) {
 			if err := st.Keep(ctx); err != nil && ctx.Err() == nil {
 				retry("tending the presence model failed", err)
 			}
+		}
+	}
+	return nil
+}
+
+// retrier returns a function that logs a failure, the same one once and not every second, and waits.
+func (s *Server) retrier(ctx context.Context) func(what string, err error) {
+	var last string
+	return func(what string, err error) {
+		if text := err.Error(); text != last {
+			s.log.Error(what, "error", err)
+			last = text
+		}
+		select {
+		case <-time.After(time.Duration(float64(retryDelay) * (0.8 + 0.4*rand.Float64()))):
+		case <-ctx.Done():
 		}
 	}
 }
