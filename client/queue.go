@@ -12,6 +12,7 @@ type queue struct {
 	mu     sync.Mutex
 	wake   sync.Cond
 	calls  []func()
+	open   int // calls that have not returned, those that run has taken included
 	closed bool
 }
 
@@ -25,9 +26,10 @@ func newQueue() *queue {
 func (q *queue) push(call func()) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.calls) >= maxQueued {
+	if q.open >= maxQueued {
 		return ErrOverrun
 	}
+	q.open++
 	q.calls = append(q.calls, call)
 	q.wake.Signal()
 	return nil
@@ -56,6 +58,9 @@ func (q *queue) run() {
 		}
 		for _, call := range calls {
 			call()
+			q.mu.Lock()
+			q.open--
+			q.mu.Unlock()
 		}
 	}
 }
