@@ -3,9 +3,11 @@ package controllers_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,20 +38,34 @@ type operator struct {
 	writes    *writeLog
 }
 
-// writeLog remembers the operator's requests that are not reads.
+// writeLog remembers the operator's requests that are not reads, and lets some of them fail.
 type writeLog struct {
+	next http.RoundTripper
+
 	mu       sync.Mutex
 	requests []string
-	next     http.RoundTripper
+	failing  string // requests to paths with this suffix meet a network error; empty: none
 }
 
 func (l *writeLog) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet {
-		l.mu.Lock()
-		l.requests = append(l.requests, r.Method+" "+r.URL.Path)
-		l.mu.Unlock()
+	if r.Method == http.MethodGet {
+		return l.next.RoundTrip(r)
+	}
+	l.mu.Lock()
+	l.requests = append(l.requests, r.Method+" "+r.URL.Path)
+	fail := l.failing != "" && strings.HasSuffix(r.URL.Path, l.failing)
+	l.mu.Unlock()
+	if fail {
+		return nil, errors.New("connection reset by the test")
 	}
 	return l.next.RoundTrip(r)
+}
+
+// fail makes writes to paths with a suffix fail from now on.
+func (l *writeLog) fail(suffix string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = suffix
 }
 
 func (l *writeLog) all() []string {

@@ -291,3 +291,19 @@ func TestRejectedObjectsAndMissingSecretsAreReportedTogether(t *testing.T) {
 		t.Error("not stalled")
 	}
 }
+
+// One object that cannot be written keeps neither the others from being written nor the user from being
+// told, and is written as soon as that is possible.
+func TestFailedWritesAreReportedAndTriedAgain(t *testing.T) {
+	o := startOperator(t)
+	o.writes.fail("/services")
+	o.create(o.imcluster("chat"))
+	failed := o.condition("chat", v1alpha1.ConditionReconciling, status.ReasonWriteFailed)
+	if !strings.Contains(failed.Message, "Service chat-gateway could not be written") {
+		t.Errorf("message is %q", failed.Message)
+	}
+	exists(o, "chat-gateway", &appsv1.Deployment{}, nil)
+	o.writes.fail("")
+	exists(o, "chat-gateway", &corev1.Service{}, nil)
+	o.condition("chat", v1alpha1.ConditionReady, status.ReasonUnavailable)
+}

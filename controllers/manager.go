@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -122,7 +124,7 @@ func register(mgr ctrl.Manager, cfg Config) error {
 	if err := reconciler.setup(mgr, cfg.Workers); err != nil {
 		return fmt.Errorf("set up the IMCluster controller: %w", err)
 	}
-	access := presenceapi.New(mgr.GetAPIReader(), cfg.PresenceURL)
+	access := presenceapi.New(presenceapi.Config{Secrets: mgr.GetAPIReader(), BaseURL: cfg.PresenceURL})
 	fence, err := fencing.New(mgr.GetClient(), mgr.GetAPIReader(), access, cfg.Meter)
 	if err != nil {
 		return err
@@ -134,8 +136,14 @@ func register(mgr ctrl.Manager, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	closeConnections := manager.RunnableFunc(func(ctx context.Context) error {
+		<-ctx.Done()
+		access.Close()
+		return nil
+	})
 	return errors.Join(
 		mgr.Add(collector),
+		mgr.Add(closeConnections),
 		mgr.AddHealthzCheck("ping", healthz.Ping),
 		mgr.AddReadyzCheck("ping", healthz.Ping))
 }

@@ -21,6 +21,16 @@ import (
 // Timeout bounds each call to presence, also those that meet nobody.
 const Timeout = 2 * time.Second
 
+// Config says how presence is reached.
+type Config struct {
+	// Secrets reads peer keys; it should not be cached. Required.
+	Secrets client.Reader
+	// BaseURL finds the internal API of an IMCluster. Nil means its Service.
+	BaseURL func(*v1alpha1.IMCluster) string
+	// Transport sends requests. Nil means HTTP with one kept connection for each IMCluster.
+	Transport http.RoundTripper
+}
+
 // Access opens the internal APIs of IMClusters. Keys are remembered, because they are read from the API
 // server and hardly ever change. It is safe for concurrent use.
 type Access struct {
@@ -32,17 +42,18 @@ type Access struct {
 	keys map[types.UID]string
 }
 
-// New returns an Access that reads keys with secrets, which should not be cached, and finds presence at
-// baseURL; nil means through its Service.
-func New(secrets client.Reader, baseURL func(*v1alpha1.IMCluster) string) *Access {
-	if baseURL == nil {
-		baseURL = func(im *v1alpha1.IMCluster) string { return naming.InternalURL(im.Namespace, im.Name) }
+// New returns an Access.
+func New(cfg Config) *Access {
+	if cfg.BaseURL == nil {
+		cfg.BaseURL = func(im *v1alpha1.IMCluster) string { return naming.InternalURL(im.Namespace, im.Name) }
 	}
-	transport := &http.Transport{MaxIdleConns: 1000, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second}
+	if cfg.Transport == nil {
+		cfg.Transport = &http.Transport{MaxIdleConns: 1000, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second}
+	}
 	return &Access{
-		secrets: secrets,
-		baseURL: baseURL,
-		http:    &http.Client{Transport: transport},
+		secrets: cfg.Secrets,
+		baseURL: cfg.BaseURL,
+		http:    &http.Client{Transport: cfg.Transport},
 		keys:    map[types.UID]string{},
 	}
 }
