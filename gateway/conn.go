@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -36,6 +37,8 @@ type conn struct {
 	// Owned by the worker that handles the received frames.
 	limits   limits
 	attempts uint8 // logins refused because the store was not available
+
+	heard atomic.Int64 // wheel time when something was received
 
 	prev, next *conn // list of all connections; guarded by g.connsMu
 

@@ -42,9 +42,9 @@ type Gateway struct {
 	tracer   trace.Tracer
 	upgrader websocket.Upgrader
 	ping     *websocket.PreparedMessage
-	clients  net.Listener // of *cork.Conn
-	forPeers net.Listener
-	forOps   net.Listener // nil without
+	clients  *net.TCPListener
+	forPeers *net.TCPListener
+	forOps   *net.TCPListener // nil without
 	wheel    *wheel.Wheel
 	workers  *workers
 	peers    *peer.Node
@@ -115,7 +115,7 @@ func (g *Gateway) listen() error {
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
 	for _, l := range []struct {
 		what, address string
-		to            *net.Listener
+		to            **net.TCPListener
 	}{
 		{"clients", g.cfg.Listen, &g.clients}, {"peers", g.cfg.PeerListen, &g.forPeers}, {"probes", g.cfg.OpsListen, &g.forOps},
 	} {
@@ -126,16 +126,15 @@ func (g *Gateway) listen() error {
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w", l.what, err)
 		}
-		*l.to = listener
+		*l.to = listener.(*net.TCPListener)
 	}
-	g.clients = &cork.Listener{Listener: g.clients, Clock: g.wheel}
 	return nil
 }
 
 // Close releases the addresses of a gateway that was never run.
 func (g *Gateway) Close() {
 	g.cancel()
-	for _, l := range []net.Listener{g.clients, g.forPeers, g.forOps} {
+	for _, l := range []*net.TCPListener{g.clients, g.forPeers, g.forOps} {
 		if l != nil {
 			l.Close() //nolint:errcheck // nothing follows
 		}
@@ -215,7 +214,7 @@ func (g *Gateway) serve(wg *sync.WaitGroup, failed chan<- error) []*http.Server 
 			}
 		})
 	}
-	start("clients", func() error { return ws.Serve(g.clients) })
+	start("clients", func() error { return ws.Serve(cork.Listener{TCPListener: g.clients}) })
 	start("peers", func() error { return g.peers.Serve(g.forPeers) })
 	if g.forOps != nil {
 		ops := &http.Server{Handler: g.opsRoutes(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: quiet}

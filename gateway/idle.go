@@ -31,7 +31,7 @@ func (c *conn) Expire() {
 
 // dueLocked returns what is due now, or how long nothing is. A connection has one timer for all its time-outs.
 func (c *conn) dueLocked(now time.Duration) (due func(), next time.Duration) {
-	cfg, received := &c.g.cfg, c.sock.Received()
+	cfg, received := &c.g.cfg, time.Duration(c.heard.Load())
 	silent := now - received
 	if silent >= cfg.IdleTimeout {
 		return c.idle, 0

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -99,9 +101,7 @@ func (c *conn) tryLogin(ctx context.Context, fr *wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	if fr.DeviceID == "" {
-		fr.DeviceID = wire.DefaultDevice
-	}
+	fr.DeviceID = cmp.Or(fr.DeviceID, wire.DefaultDevice)
 	switch err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); {
 	case err != nil:
 		return err
@@ -128,7 +128,8 @@ var (
 // register registers the session, answers, and closes the connection that the device had before.
 func (c *conn) register(ctx context.Context, member membership, identity auth.Identity, fr *wire.Frame) error {
 	c.mu.Lock()
-	c.user, c.device, c.platform = identity.User, fr.DeviceID, fr.Platform
+	// Clones: the originals are parts of the whole frame, token included, which would live as long as the session.
+	c.user, c.device, c.platform = strings.Clone(identity.User), strings.Clone(fr.DeviceID), strings.Clone(fr.Platform)
 	c.id = c.g.nextID.Add(1)
 	c.expires = identity.Expires
 	c.state = stateLogin

@@ -41,7 +41,8 @@ func (c *conn) readLoop() {
 			return
 		}
 		buf := readBuffers.Get().(*[]byte)
-		large, err := readFrame(r, buf, c.g.cfg.MaxFrameBytes)
+		c.hear()
+		large, err := c.readFrame(r, buf)
 		if err != nil {
 			releaseBuffer(buf)
 			c.readFailed(err)
@@ -51,9 +52,9 @@ func (c *conn) readLoop() {
 	}
 }
 
-// readFrame appends a frame to *buf, up to limit bytes. large tells that there is more.
-func readFrame(r io.Reader, buf *[]byte, limit int) (large bool, err error) {
-	b := *buf
+// readFrame appends a frame to *buf, up to one byte more than is allowed. large tells that there is more.
+func (c *conn) readFrame(r io.Reader, buf *[]byte) (large bool, err error) {
+	b, limit := *buf, c.g.cfg.MaxFrameBytes
 	for {
 		if len(b) == cap(b) {
 			if len(b) > limit {
@@ -76,6 +77,7 @@ func readFrame(r io.Reader, buf *[]byte, limit int) (large bool, err error) {
 			*buf = b
 			return true, nil
 		}
+		c.hear() // a large frame over a slow line is a sign of life
 	}
 }
 
@@ -124,14 +126,21 @@ func (c *conn) readFailed(err error) {
 	c.g.ended(c)
 }
 
-// pong answers a WebSocket ping. It runs on the reading goroutine.
-func (c *conn) pong(data string) error {
+// hear records that something was received. It is not done where the socket is read, which would cost a stack frame.
+func (c *conn) hear() { c.heard.Store(int64(c.g.wheel.Now())) }
+
+// gotPing answers a WebSocket ping. It runs on the reading goroutine.
+func (c *conn) gotPing(data string) error {
+	c.hear()
 	c.enqueue(outPong, []byte(data))
+	return nil
+}
+
+// gotPong runs on the reading goroutine.
+func (c *conn) gotPong(string) error {
+	c.hear()
 	return nil
 }
 
 // ignoreClose keeps the library from answering a close frame: readFailed does.
 func ignoreClose(int, string) error { return nil }
-
-// ignorePong is enough for pongs: that something was received is seen by the socket.
-func ignorePong(string) error { return nil }

@@ -46,8 +46,9 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 	now := g.wheel.Now()
 	c.limits = newLimits(now, g.cfg.MaxFramesPerSecond, g.cfg.MaxBytesPerSecond)
 	c.loginBy = now + g.cfg.LoginTimeout
-	ws.SetPingHandler(c.pong)
-	ws.SetPongHandler(ignorePong)
+	c.heard.Store(int64(now))
+	ws.SetPingHandler(c.gotPing)
+	ws.SetPongHandler(c.gotPong)
 	ws.SetCloseHandler(ignoreClose)
 	if !g.started(c) {
 		ws.Close() //nolint:errcheck // nothing follows

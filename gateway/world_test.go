@@ -12,6 +12,8 @@ import (
 // world is a registry in memory, for tests of what the gateways do with a registry, and with one that fails. What they do
 // with the real one is tested in the package gateway_test.
 type world struct {
+	forgetful bool // remembers nobody: for measuring what the gateway remembers
+
 	mu       sync.Mutex
 	down     bool
 	next     int
@@ -81,6 +83,9 @@ func (m *worldMember) Register(_ context.Context, s store.Session) (*store.Holde
 	defer w.mu.Unlock()
 	if w.down {
 		return nil, time.Time{}, fmt.Errorf("register: %w", store.ErrUnavailable)
+	}
+	if w.forgetful {
+		return nil, time.Now(), nil
 	}
 	if w.holders[s.User] == nil {
 		w.holders[s.User] = map[string]store.Holder{}
