@@ -87,7 +87,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		// 512 would save half a kilobyte a connection more, but chats of a few hundred bytes are the rule.
-		ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
+		ReadBufferSize: 1024, WriteBufferSize: writeBufferSize, WriteBufferPool: &sync.Pool{},
 		// Clients prove who they are by a token, not by cookies, so other sites' pages can do no harm.
 		CheckOrigin: func(*http.Request) bool { return true },
 	}

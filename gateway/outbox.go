@@ -16,6 +16,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// closeTimeout is how long a client may take to answer a close frame, and a slow one to accept it.
 	closeTimeout = 2 * time.Second
+	// writeBufferSize is the size of the library's buffers, which are borrowed for the time of a write.
+	writeBufferSize = 4096
 	// outOverhead is what a queued frame takes besides its data.
 	outOverhead = 32
 )
@@ -138,7 +140,7 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 	for i := range batch {
 		switch b := &batch[i]; b.kind {
 		case outText:
-			err = c.ws.WriteMessage(websocket.TextMessage, b.data)
+			err = c.writeText(b.data)
 		case outPing:
 			err = c.ws.WritePreparedMessage(c.g.ping)
 		case outPong:
@@ -158,6 +160,17 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 		return true, nil // the library closed because of a protocol error
 	}
 	return last, err
+}
+
+// writeText writes a text frame. One that is larger than the library's buffer goes by a vectored write, which is not
+// corked.
+func (c *conn) writeText(data []byte) error {
+	if len(data) > writeBufferSize {
+		if err := c.sock.Flush(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+	}
+	return c.ws.WriteMessage(websocket.TextMessage, data)
 }
 
 // writeFailed ends a connection that cannot be written to.

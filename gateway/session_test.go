@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -69,15 +70,17 @@ func TestAnswerDoesNotTellWhetherTheRecipientIsOnline(t *testing.T) {
 
 func TestChatsOfOneSenderArriveInOrder(t *testing.T) {
 	w := newWorld()
-	a, b := startGateway(t, w), startGateway(t, w)
+	unlimited := func(c *Config) { c.MaxFramesPerSecond, c.MaxBytesPerSecond, c.MaxQueuedBytes = -1, -1, 8<<20 }
+	a, b := startGateway(t, w, unlimited), startGateway(t, w, unlimited)
 	sender, here, there := login(t, a, "s", "d"), login(t, a, "r", "here"), login(t, b, "r", "there")
 	const n = 150
+	body := func(i int) string { return fmt.Sprint(i, strings.Repeat("x", i%3*5000)) } // small and large ones
 	for i := range n {
-		sender.send(`{"type":"80","toId":"r","content":%d}`, i)
+		sender.send(`{"type":"80","toId":"r","content":%q}`, body(i))
 	}
 	for _, c := range []*client{here, there} {
 		for i := range n {
-			c.expect(frame{"type": "80", "content": i})
+			c.expect(frame{"type": "80", "content": body(i)})
 		}
 	}
 }

@@ -17,6 +17,8 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b
 
 // Conn is a connection that can be corked. It embeds the concrete type and leaves Read to it: one more frame on the stack
 // of a goroutine that waits to read would push it from 2 to 4 KB.
+//
+// A vectored write ([net.Buffers]) passes the cork by, without a copy: Flush before it, or the order is lost.
 type Conn struct {
 	*net.TCPConn
 
@@ -32,7 +34,7 @@ func (c *Conn) Cork() {
 	c.mu.Unlock()
 }
 
-// Uncork writes what was written since Cork. The deadline, if not zero, is for this write and those after it.
+// Uncork writes what was written since Cork. The deadline is for this write and those after it.
 func (c *Conn) Uncork(deadline time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,6 +43,17 @@ func (c *Conn) Uncork(deadline time.Time) error {
 		return nil
 	}
 	if err := c.TCPConn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	return c.flushLocked()
+}
+
+// Flush writes what was written since Cork, and leaves the connection corked. The deadline is for this write and those
+// after it.
+func (c *Conn) Flush(deadline time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.TCPConn.SetWriteDeadline(deadline); err != nil || c.buf == nil {
 		return err
 	}
 	return c.flushLocked()

@@ -118,3 +118,23 @@ func TestHurryEndsAWriteThatIsStuck(t *testing.T) {
 		}
 	}
 }
+
+func TestVectoredWriteAfterFlushKeepsTheOrder(t *testing.T) {
+	c, peer := pair(t)
+	c.Cork()
+	_, _ = c.Write([]byte("first "))
+	if err := c.Flush(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&net.Buffers{[]byte("second "), []byte("third ")}).WriteTo(c); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write([]byte("fourth"))
+	if err := c.Uncork(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const want = "first second third fourth"
+	if got := string(read(t, peer, len(want))); got != want {
+		t.Errorf("got %q", got)
+	}
+}
