@@ -76,7 +76,7 @@ func (c *ClusterOf) waitWhole() {
 			if time.Now().After(deadline) {
 				c.tb.Fatalf("the cluster did not form: %s", info)
 			}
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 		}
 	}
 }
@@ -212,6 +212,6 @@ func (s *SentinelOf) wait(done func() bool) {
 		if time.Now().After(deadline) {
 			s.tb.Fatal("the sentinel did not get there in time")
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 }

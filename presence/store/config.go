@@ -2,10 +2,13 @@ package store
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 )
 
 // Mode is how Redis is run.
@@ -46,8 +49,60 @@ type Config struct {
 	Retention time.Duration
 	// OpTimeout is how long a write may wait before it is refused with ErrUnavailable. Zero means 5 s.
 	OpTimeout time.Duration
+	// Fresh says that the caller has started this Redis just now, empty: its first lease table is trusted at once.
+	// Otherwise a table that is new may be one that was lost, and who is not found is Unknown for one LeaseTTL, within
+	// which every gateway alive has come back.
+	Fresh bool
 	// Logger; nil means no logs. User ids appear at debug level only.
 	Logger *slog.Logger
 	// Meter; nil means no metrics.
 	Meter metric.MeterProvider
 }
+
+// longestStep is by how much one step advances store time at most, with the default lease: a third of it, so that no lease
+// is lost by a single step.
+const longestStep = 5 * time.Second
+
+// withDefaults fills in what is zero and checks the rest.
+func (c Config) withDefaults() (Config, error) {
+	if c.Mode == "" {
+		c.Mode = Standalone
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 15 * time.Second
+	}
+	if c.Grace == 0 {
+		c.Grace = 10 * time.Second
+	}
+	if c.Retention == 0 {
+		c.Retention = 7 * 24 * time.Hour
+	}
+	if c.OpTimeout == 0 {
+		c.OpTimeout = 5 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Meter == nil {
+		c.Meter = noop.NewMeterProvider()
+	}
+	switch {
+	case len(c.Addresses) == 0:
+		return c, errors.New("no redis address")
+	case c.Mode == Standalone && len(c.Addresses) != 1:
+		return c, fmt.Errorf("redis mode standalone takes one address, not %d", len(c.Addresses))
+	case c.Mode == Sentinel && c.MasterName == "":
+		return c, errors.New("redis mode sentinel needs the name of the master")
+	case c.Mode != Standalone && c.Mode != Sentinel && c.Mode != Cluster:
+		return c, fmt.Errorf("unknown redis mode %q", c.Mode)
+	case c.LeaseTTL < 100*time.Millisecond:
+		return c, fmt.Errorf("a lease of %s is too short", c.LeaseTTL)
+	}
+	return c, nil
+}
+
+// step is by how much one step advances store time at most.
+func (c *Config) step() time.Duration { return min(longestStep, c.LeaseTTL/3) }
+
+// interval is how often gateways look at the lease table and presence pods advance store time.
+func (c *Config) interval() time.Duration { return min(time.Second, c.LeaseTTL/5) }

@@ -1,0 +1,240 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// request is one command whose order among others does not matter, except among those to the same node.
+type request struct {
+	part int   // who is asked: a partition, or gateways
+	on   *node // instead of part, if not nil
+	args []any
+
+	cmd *redis.Cmd
+	err error
+}
+
+func read(part int, args ...any) *request { return &request{part: part, args: args} }
+
+func eval(part int, sc *script, keys []string, args ...any) *request {
+	return &request{part: part, args: sc.eval(keys, args...)}
+}
+
+// exchange runs requests in one pipeline per node, all nodes at once. What a node refuses because it does not serve the slot
+// or know the script is tried again; that is the only case of more than one round trip. The error is that of the first
+// request that failed; each has its own.
+func (s *Store) exchange(ctx context.Context, reqs ...*request) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	pending := reqs
+	for attempt := 0; len(pending) > 0; attempt++ {
+		s.round(ctx, pending)
+		var again []*request
+		refresh := false
+		for _, r := range pending {
+			switch classify(r.err) {
+			case success:
+				continue
+			case moved:
+				refresh = true
+			case migrating:
+				s.followAsk(ctx, r)
+				continue
+			case noScript:
+				if err := loadScripts(ctx, s.nodeOf(r).reads); err != nil {
+					continue
+				}
+			case connection:
+				refresh = true // a failover, perhaps
+				// A pooled connection that the server closed fails once. A time out would only fail again.
+				if attempt > 0 || ctx.Err() != nil || isTimeout(r.err) {
+					continue
+				}
+			default:
+				continue
+			}
+			again = append(again, r)
+		}
+		if refresh {
+			_ = s.servers.refresh(ctx) // the errors of the requests say it already
+		}
+		if attempt == 2 {
+			break
+		}
+		pending = again
+	}
+	for _, r := range reqs {
+		if err := wrap(r.err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+func (s *Store) nodeOf(r *request) *node {
+	if r.on != nil {
+		return r.on
+	}
+	return s.servers.routes.Load().node[r.part]
+}
+
+// round sends requests once.
+func (s *Store) round(ctx context.Context, reqs []*request) {
+	first := s.nodeOf(reqs[0])
+	groups := map[*node][]*request{}
+	for _, r := range reqs {
+		if n := s.nodeOf(r); n != first || len(groups) > 0 {
+			groups[n] = nil
+		}
+	}
+	if len(groups) == 0 {
+		first.pipeline(ctx, reqs)
+		return
+	}
+	clear(groups)
+	for _, r := range reqs {
+		n := s.nodeOf(r)
+		groups[n] = append(groups[n], r)
+	}
+	var wg sync.WaitGroup
+	for n, group := range groups {
+		wg.Go(func() { n.pipeline(ctx, group) })
+	}
+	wg.Wait()
+}
+
+func (n *node) pipeline(ctx context.Context, reqs []*request) {
+	p := n.reads.Pipeline()
+	for _, r := range reqs {
+		r.cmd = redis.NewCmd(ctx, r.args...)
+		_ = p.Process(ctx, r.cmd) // queues
+	}
+	_, err := p.Exec(ctx)
+	for _, r := range reqs {
+		r.err = r.cmd.Err()
+		if r.err == nil && err != nil && isConnError(err) {
+			r.err = err
+		}
+		if errors.Is(r.err, redis.Nil) {
+			r.err = nil
+		}
+	}
+}
+
+// followAsk runs a read on the node that a slot is being moved to.
+func (s *Store) followAsk(ctx context.Context, r *request) {
+	answer := strings.Fields(r.err.Error())
+	if answer[0] != "ASK" || len(answer) != 3 {
+		return
+	}
+	s.servers.mu.Lock()
+	n := s.servers.nodeAt(answer[2])
+	s.servers.mu.Unlock()
+	p := n.reads.Pipeline()
+	p.Do(ctx, "asking")
+	r.cmd = redis.NewCmd(ctx, r.args...)
+	_ = p.Process(ctx, r.cmd) // queues
+	_, _ = p.Exec(ctx)
+	if r.err = r.cmd.Err(); errors.Is(r.err, redis.Nil) {
+		r.err = nil
+	}
+}
+
+// The accessors below take replies apart. A reply of another shape is empty, which every caller treats as no data.
+
+func (r *request) list() []any {
+	if r.err != nil || r.cmd == nil {
+		return nil
+	}
+	list, _ := r.cmd.Val().([]any)
+	return list
+}
+
+func (r *request) text() string {
+	if r.err != nil || r.cmd == nil {
+		return ""
+	}
+	return textOf(r.cmd.Val())
+}
+
+func textOf(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	}
+	return ""
+}
+
+func intOf(v any) int64 {
+	switch v := v.(type) {
+	case int64:
+		return v
+	case string:
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// timeOf reads the reply of TIME as unix milliseconds; 0 if it is none.
+func timeOf(r *request) int64 {
+	if t := r.list(); len(t) == 2 {
+		return intOf(t[0])*1000 + intOf(t[1])/1000
+	}
+	return 0
+}
+
+// tableCall runs a script of the lease table. It returns the reply after the status, and an error for a bad status.
+func (s *Store) tableCall(ctx context.Context, sc *script, args ...any) (tableReply, error) {
+	r := eval(gateways, sc, s.keys.table, append([]any{
+		s.cfg.step().Milliseconds(), randomGeneration(), s.cfg.Owner, s.cfg.LeaseTTL.Milliseconds(), s.fresh(),
+	}, args...)...)
+	if err := s.exchange(ctx, r); err != nil {
+		return tableReply{}, err
+	}
+	list := r.list()
+	if len(list) == 0 {
+		return tableReply{}, fmt.Errorf("lease table: unexpected reply %v", r.cmd.Val())
+	}
+	switch status := textOf(list[0]); status {
+	case "FOREIGN":
+		return tableReply{}, fmt.Errorf("%w: %s has them", ErrForeignOwner, textOf(list[1]))
+	case "SCHEMA":
+		return tableReply{}, fmt.Errorf("%w: the data has schema %q", ErrIncompatible, textOf(list[1]))
+	case "BANNED":
+		return tableReply{}, ErrBanned
+	case "FENCED":
+		return tableReply{}, ErrFenced
+	}
+	if len(list) < 4 {
+		return tableReply{}, fmt.Errorf("lease table: unexpected reply %v", list)
+	}
+	reply := tableReply{now: intOf(list[1]), wall: intOf(list[2]), gen: textOf(list[3])}
+	for _, e := range list[4:] {
+		reply.epochs = append(reply.epochs, Epoch(textOf(e)))
+	}
+	return reply, nil
+}
+
+// tableReply is what the scripts of the lease table return.
+type tableReply struct {
+	now, wall int64 // ms
+	gen       string
+	epochs    []Epoch
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"crypto/sha1" //nolint:gosec // spreads entries over buckets, nothing secret
+	"encoding/binary"
+	"math/bits"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// This file is the only place that builds keys. docs/redis-model.md lists them.
+
+// Partitions is the number of partitions that users are spread over. It is fixed for the life of the data.
+const Partitions = 128
+
+// gateways is the pseudo-partition of the lease table.
+const gateways = Partitions
+
+// Partition returns the partition of a user, from 0 to Partitions-1.
+func Partition(user string) int { return int(xxhash.Sum64String(user) % Partitions) }
+
+// partitionTags are the hash tags of the partitions, two characters each. The slot of tag i lies in the i-th of 128 equal
+// ranges of the 16,384 slots, so that any division of the slots into contiguous shares divides the partitions alike:
+// three nodes get 43, 42 and 43. They must never change.
+const partitionTags = "soskk6k2cgcccockpfpbovor36psx7x3r1jdr9utzhzlexb5iiimvyq4yayea8fu" +
+	"bmbi9uz0reramumqady1aly9qlqhi5i1c3c7drdvkjkntzs7xkxoxcxghchg42ww" +
+	"momk6wu29o9kbwbsnfnb27qravarf7f30htdl9ktdhdl89ddwiwmhyo4gagexqxu" +
+	"8e8ad4d0lela04sqg5g1pmg9oloh4tw1ebef93zvujunjzm7fkfofcfgvcvgisiw"
+
+const gatewayTag = "gw"
+
+// tag returns the hash tag of a partition or of the lease table, without braces.
+func tag(part int) string {
+	if part == gateways {
+		return gatewayTag
+	}
+	return partitionTags[2*part : 2*part+2]
+}
+
+// keys holds the keys that do not depend on a user, built once.
+type keys struct {
+	// In the slot of the lease table.
+	clock, live, records, bans, owner string
+	table                             []string // all five, in the order of clock.lua
+
+	meta  [Partitions]string // generation, bucket count, marks of epochs
+	user  [Partitions]string // prefix of a user's hash
+	index [Partitions]string // prefix of an epoch's session index
+	seen  [Partitions]string // prefix of a last-seen bucket
+}
+
+func newKeys(prefix string) *keys {
+	gw := prefix + "{" + gatewayTag + "}:"
+	k := &keys{clock: gw + "t", live: gw + "live", records: gw + "i", bans: gw + "ban", owner: gw + "owner"}
+	k.table = []string{k.clock, k.live, k.records, k.bans, k.owner}
+	for p := range Partitions {
+		t := ":{" + tag(p) + "}"
+		k.meta[p] = prefix + "m" + t
+		k.user[p] = prefix + "u" + t + ":"
+		k.index[p] = prefix + "gs" + t + ":"
+		k.seen[p] = prefix + "ls" + t + ":"
+	}
+	return k
+}
+
+func (k *keys) userKey(part int, user string) string { return k.user[part] + user }
+
+func (k *keys) indexKey(part int, e Epoch) string { return k.index[part] + string(e) }
+
+func (k *keys) seenKey(part, bucket int) string { return k.seen[part] + strconv.Itoa(bucket) }
+
+// Fields of the meta hash.
+const (
+	generationField = "g"
+	bucketsField    = "b"
+	doneField       = "done:" // + epoch: the generation of which the epoch has registered everything
+	fencedField     = "x:"    // + epoch: the epoch may not write
+)
+
+// sessionField is the field of a device in the hash of its user.
+func sessionField(device string) string { return "s" + device }
+
+// longID is from which length on a user is remembered by a hash of the id: a value above hash-max-listpack-value (64
+// bytes) would turn the whole bucket into a hash table, four times the size for everybody in it.
+const longID = 40
+
+// seenField returns the field of a user in a last-seen bucket.
+func seenField(user string) string {
+	if len(user) <= longID {
+		return user
+	}
+	sum := sha1.Sum([]byte(user)) //nolint:gosec // see longID
+	return "\x00" + string(sum[:16])
+}
+
+// seenHash spreads last-seen fields over buckets. It is SHA-1 because split.lua must compute it too.
+func seenHash(field string) uint32 {
+	sum := sha1.Sum([]byte(field)) //nolint:gosec // not for security
+	return binary.BigEndian.Uint32(sum[:4])
+}
+
+// seenBucket returns the bucket of a field when there are n: linear hashing (Litwin 1980), in which the n-th bucket is
+// split off bucket n - 2^floor(log2 n).
+func seenBucket(field string, n int) int {
+	hash := seenHash(field)
+	level := uint32(1) << (bits.Len(uint(n)) - 1)
+	i := hash % (2 * level)
+	if i >= uint32(n) {
+		i -= level
+	}
+	return int(i)
+}
+
+// indexEntry is the field of a session in the index of its epoch.
+func indexEntry(user, device string) string { return user + "\x00" + device }
+
+// clusterSlot is the slot of a hash tag: CRC-16/XMODEM modulo 16,384, as the Redis Cluster specification has it.
+func clusterSlot(tag string) int {
+	var crc uint16
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % 16384)
+}

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// maxBatch is how many ops go in one pipeline. Redis needs 2 ms for so many.
+	maxBatch = 256
+	// holdTime is how long a partition waits whose slot is being moved or whose writer needs a new lease.
+	holdTime = 20 * time.Millisecond
+	// minBackoff and maxBackoff bound the pause before a failed batch is tried again.
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = 250 * time.Millisecond
+)
+
+// lanes carry a gateway's writes to Redis, in order for each partition and so for each user. Each node of Redis has one
+// worker with one connection and one batch in flight; the next batch forms meanwhile (group commit without timers). What
+// fails is tried again by the worker, before anything younger of the same partition and together with all of the batch that
+// came after it in the partition: every script can be repeated.
+//
+// The queue belongs to the partition and not to the node, so that the order holds when its slot moves to another node.
+type lanes struct {
+	store  *Store
+	member *Member
+	wg     sync.WaitGroup
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	parts   [Partitions]queue
+	workers map[*node]*worker
+	depth   int             // ops in queues and batches
+	drained []chan struct{} // closed when depth is 0
+	closed  bool
+}
+
+// queue holds the ops of one partition, oldest first. Guarded by lanes.mu.
+type queue struct {
+	head, tail *op
+	ready      bool // in the list of a worker
+	busy       bool // in a batch: younger ops wait
+	held       bool // waits for holdTime
+
+	buckets   int  // of last seen, as last told
+	splitting bool // a split is queued
+	// count is the number of sessions that are in the index of our epoch, as far as replies tell.
+	count int
+	// ended are the connections that ended since a snapshot of the gateway's sessions was begun; nil without one.
+	ended map[uint64]struct{}
+}
+
+// worker sends the batches of one node.
+type worker struct {
+	node  *node
+	wake  *sync.Cond // of lanes.mu
+	ready []int      // partitions with ops to send, guarded by lanes.mu
+	// Owned by the worker's goroutine.
+	batch   []*op
+	parts   []int // partitions in the batch
+	backoff time.Duration
+}
+
+func newLanes(s *Store, m *Member) *lanes {
+	l := &lanes{store: s, member: m, workers: map[*node]*worker{}}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	for p := range l.parts {
+		l.parts[p].buckets = 1
+	}
+	l.wg.Go(l.expire)
+	return l
+}
+
+// close stops the workers and refuses what is queued. It waits for batches in flight, at most attemptTimeout.
+func (l *lanes) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.cancel()
+	for _, w := range l.workers {
+		w.wake.Signal()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+	l.mu.Lock()
+	var left []*op
+	for p := range l.parts {
+		q := &l.parts[p]
+		for o := q.head; o != nil; o = o.next {
+			left = append(left, o)
+		}
+		q.head, q.tail = nil, nil
+	}
+	l.mu.Unlock()
+	for _, o := range left {
+		l.complete(o, nil, errClosed)
+	}
+}
+
+var errClosed = errors.Join(ErrUnavailable, errors.New("the store is closed"))
+
+// push queues an op.
+func (l *lanes) push(o *op) {
+	l.mu.Lock()
+	ok := l.pushLocked(o)
+	l.mu.Unlock()
+	if !ok {
+		o.finish(l, o, nil, errClosed)
+	}
+}
+
+// pushLocked queues an op unless the lanes are closed; l.mu must be held.
+func (l *lanes) pushLocked(o *op) bool {
+	if l.closed {
+		return false
+	}
+	l.depth++
+	q := &l.parts[o.part]
+	if q.tail == nil {
+		q.head = o
+	} else {
+		q.tail.next = o
+	}
+	q.tail = o
+	l.schedule(o.part)
+	return true
+}
+
+// schedule puts a partition on the list of its node's worker if it has something to send; l.mu must be held.
+func (l *lanes) schedule(part int) {
+	q := &l.parts[part]
+	if q.head == nil || q.ready || q.busy || q.held || l.closed {
+		return
+	}
+	n := l.store.servers.routes.Load().node[part]
+	w, ok := l.workers[n]
+	if !ok {
+		w = &worker{node: n, wake: sync.NewCond(&l.mu), backoff: minBackoff}
+		l.workers[n] = w
+		l.wg.Go(func() { l.work(w) })
+	}
+	q.ready = true
+	w.ready = append(w.ready, part)
+	w.wake.Signal()
+}
+
+// hold keeps a partition from being sent for holdTime; l.mu must be held.
+func (l *lanes) hold(part int) {
+	l.parts[part].held = true
+	time.AfterFunc(holdTime, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.parts[part].held = false
+		l.schedule(part)
+	})
+}

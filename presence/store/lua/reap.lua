@@ -1,0 +1,22 @@
+-- reap.lua removes sessions of a dead epoch and notes when their users were last seen: the end of its lease. Sessions that
+-- moved to another epoch stay.
+-- KEYS: 1 meta  2 session index of the epoch  then for each session: the user, the last-seen bucket
+-- ARGV: 1 epoch  2 end of the lease, unix s  3 number of buckets
+--       then for each session: entry in the index, device, user in the bucket
+-- Returns the number removed, negative minus 1 if a bucket should be split; "B<n>": there are n buckets, nothing was done.
+local buckets = redis.call('HGET', KEYS[1], 'b') or '1'
+if buckets ~= ARGV[3] then return 'B' .. buckets end
+local removed, split = 0, false
+local prefix = ARGV[1] .. '.'
+for i = 0, (#KEYS - 2) / 2 - 1 do
+  local user, field = KEYS[3 + 2 * i], 's' .. ARGV[5 + 3 * i]
+  local session = redis.call('HGET', user, field)
+  if session and string.sub(session, 1, #prefix) == prefix then
+    redis.call('HDEL', user, field)
+    if note(KEYS[4 + 2 * i], ARGV[6 + 3 * i], ARGV[2]) then split = true end
+    removed = removed + 1
+  end
+  redis.call('HDEL', KEYS[2], ARGV[4 + 3 * i])
+end
+if split then return -removed - 1 end
+return removed

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// kind is what an operation in a lane does. It is also the label of its metrics.
+type kind uint8
+
+const (
+	opRegister kind = iota
+	opReassert
+	opUnregister
+	opEvict // unregister whatever connection of ours is there, since the gateway has none
+	opLocate
+	opSplit
+	opKinds
+)
+
+var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split"}
+
+// evictAge is how old a session must be before it is evicted: a younger one may be on its way from Redis to the gateway.
+const evictAge = 10 * time.Second
+
+// op is one write, or one read in order with them, on its way through a lane. Ops are pooled, with the buffers of their
+// arguments: a login costs its lane five allocations.
+type op struct {
+	next     *op
+	kind     kind
+	part     int
+	queued   time.Time
+	deadline time.Time // after it the op is given up; zero: never
+	session  Session
+	seenAt   int64 // unix s: when the session ended
+
+	// Owned by the worker that has the op in its batch.
+	sent bool // it may have been executed
+	cmd  *redis.Cmd
+	args []any
+	// Arguments live here, since pointers go into args without an allocation.
+	user, entry, conn, since, seen, bucket arg
+	buckets, index, modulus                int
+	until                                  int64
+
+	// finish is called once, on the goroutine of the worker, with the reply or an error.
+	finish func(l *lanes, o *op, reply any, err error)
+	locate func([]Holder, error)
+	batch  *reassertion
+	// Of a register: its caller waits for done, unless it has given up.
+	done      chan struct{}
+	reply     any
+	err       error
+	finished  bool // guarded by lanes.mu
+	abandoned bool // guarded by lanes.mu
+}
+
+// arg is an argument whose bytes the op owns.
+type arg struct{ b []byte }
+
+// MarshalBinary is how the client library asks for the bytes.
+func (a *arg) MarshalBinary() ([]byte, error) { return a.b, nil }
+
+func (a *arg) set(parts ...string) {
+	a.b = a.b[:0]
+	for _, p := range parts {
+		a.b = append(a.b, p...)
+	}
+}
+
+var ops = sync.Pool{New: func() any { return &op{done: make(chan struct{}, 1)} }}
+
+func newOp(k kind, part int, session Session) *op {
+	o := ops.Get().(*op)
+	*o = op{
+		kind: k, part: part, session: session, queued: time.Now(), done: o.done, args: o.args,
+		user: o.user, entry: o.entry, conn: o.conn, since: o.since, seen: o.seen, bucket: o.bucket,
+	}
+	return o
+}
+
+// free gives an op back. Nobody may hold it any more.
+func (o *op) free() {
+	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err = nil, nil, nil, nil, nil, nil
+	ops.Put(o)
+}
+
+// encode builds the arguments, with what is true at the moment of sending: the epoch, its deadline, the bucket count.
+func (o *op) encode(l *lanes, lease *lease, until int64) []any {
+	k := l.store.keys
+	o.args = o.args[:0]
+	o.until = until
+	o.user.set(k.user[o.part], o.session.User)
+	switch o.kind {
+	case opLocate:
+		o.add("hgetall", &o.user)
+	case opSplit:
+		o.encodeSplit(k)
+	case opRegister:
+		o.encodeWrite(k, registerScript, lease, false)
+		o.add(&o.session.Platform)
+	case opReassert:
+		o.encodeWrite(k, reassertScript, lease, false)
+		o.since.b = strconv.AppendInt(o.since.b[:0], o.session.Since.UnixMilli(), 36)
+		o.add(&o.session.Platform, &o.since)
+	case opUnregister, opEvict:
+		o.seen.set(seenField(o.session.User))
+		o.buckets = l.buckets(o.part)
+		o.bucket.set(k.seen[o.part])
+		o.bucket.b = strconv.AppendInt(o.bucket.b, int64(seenBucket(seenField(o.session.User), o.buckets)), 10)
+		o.encodeWrite(k, unregisterScript, lease, true)
+		o.add((*string)(&lease.earlier), &o.seenAt, &o.seen, &o.buckets)
+		if o.kind == opEvict {
+			o.add(evictAge.Milliseconds())
+		} else {
+			o.add("")
+		}
+	}
+	return o.args
+}
+
+// encodeWrite adds what write.lua wants.
+func (o *op) encodeWrite(k *keys, sc *script, lease *lease, seen bool) {
+	o.entry.set(o.session.User, "\x00", o.session.Device)
+	o.conn.b = o.conn.b[:0]
+	if o.kind != opEvict {
+		o.conn.b = strconv.AppendUint(o.conn.b, o.session.Conn, 36)
+	}
+	if seen {
+		o.add("evalsha", &sc.sha, 4, &o.user, &k.meta[o.part], &lease.index[o.part], &o.bucket)
+	} else {
+		o.add("evalsha", &sc.sha, 3, &o.user, &k.meta[o.part], &lease.index[o.part])
+	}
+	o.add((*string)(&lease.epoch), &o.conn, &o.session.Device, &o.entry, &o.until, &k.index[o.part])
+}
+
+func (o *op) encodeSplit(k *keys) {
+	from, modulus := splitBucket(o.buckets)
+	o.index, o.modulus = from, modulus
+	o.add("evalsha", &splitScript.sha, 3, &k.meta[o.part], k.seenKey(o.part, from), k.seenKey(o.part, o.buckets),
+		&o.buckets, &o.index, &o.modulus)
+}
+
+func (o *op) add(args ...any) { o.args = append(o.args, args...) }
+
+// splitBucket returns which bucket is split when there are n, and the modulus of the two that result.
+func splitBucket(n int) (from, modulus int) {
+	level := 1
+	for 2*level <= n {
+		level *= 2
+	}
+	return n - level, 2 * level
+}

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Users tells the state of users, in the order of ids, which may repeat. Normally it is one pipeline for each node: the
+// users, when they were last seen, the generation of their partitions and the lease table. It never fails: who could not be
+// read is Unknown, with the reason Unavailable. asOf is Redis' clock, zero if nothing could be read; degraded is true if
+// some partition asked, or the lease table, could not be read or may not hold everybody.
+func (s *Store) Users(ctx context.Context, ids []string) (users []User, asOf time.Time, degraded bool) {
+	start := time.Now()
+	users = make([]User, len(ids))
+	all := make([]int, len(ids))
+	for i := range ids {
+		users[i] = User{ID: ids[i], State: Unknown, Reason: Unavailable}
+		all[i] = i
+	}
+	q := &query{Store: s, users: users}
+	again := q.look(ctx, all, false)
+	if len(again) > 0 {
+		q.look(ctx, again, true)
+	}
+	if len(ids) > 0 {
+		s.metrics.query(time.Since(start), q.degraded)
+	}
+	return users, q.asOf, q.degraded
+}
+
+// query is one call of Users.
+type query struct {
+	*Store
+	users    []User
+	asOf     time.Time
+	degraded bool
+}
+
+// userRead is what is asked about one user.
+type userRead struct {
+	part           int
+	sessions, seen *request
+	buckets        int
+}
+
+// partRead is what is asked about one partition.
+type partRead struct {
+	before *request // the whole meta, before the users are read; nil if cached is good
+	cached *meta
+	after  *request // generation and bucket count, after the users were read
+}
+
+// look reads users and decides what can be decided. It returns the users that need a second look because what was
+// remembered about their partition, or the lease table, is too old. A second look is final.
+//
+// The order of the reads is what makes the answer true: the partition is known to be complete before the users are read,
+// and its generation unchanged after, so that nobody was lost in between; the lease table is read last, so that it knows
+// the epoch of every session that was found.
+func (q *query) look(ctx context.Context, which []int, second bool) (again []int) {
+	parts := map[int]*partRead{}
+	users := make([]userRead, len(which))
+	reqs := make([]*request, 0, 2*len(which)+16)
+	for _, i := range which {
+		p := Partition(q.users[i].ID)
+		if parts[p] != nil {
+			continue
+		}
+		r := &partRead{cached: q.metas[p].Load(), after: read(p, "hmget", q.keys.meta[p], generationField, bucketsField)}
+		if r.cached == nil || second {
+			r.before = read(p, "hgetall", q.keys.meta[p])
+			reqs = append(reqs, r.before)
+		}
+		parts[p] = r
+	}
+	for n, i := range which {
+		id := q.users[i].ID
+		u := &users[n]
+		u.part, u.buckets = Partition(id), 1
+		if m := parts[u.part].cached; m != nil {
+			u.buckets = m.buckets
+		}
+		field := seenField(id)
+		u.sessions = read(u.part, "hgetall", q.keys.userKey(u.part, id))
+		u.seen = read(u.part, "hget", q.keys.seenKey(u.part, seenBucket(field, u.buckets)), field)
+		reqs = append(reqs, u.sessions, u.seen)
+	}
+	for _, r := range parts {
+		reqs = append(reqs, r.after)
+	}
+	records := q.records.Load()
+	lease := q.tableRequests(second || records == nil)
+	reqs = append(reqs, lease.requests()...)
+	_ = q.exchange(ctx, reqs...) // each request has its own error
+
+	t := q.table(lease)
+	if t == nil {
+		q.degraded = true
+		return nil
+	}
+	q.asOf = time.UnixMilli(t.wall)
+	if t.records == nil {
+		t.records = *records
+	}
+	whole := q.wholeParts(parts, t)
+	for n, i := range which {
+		if !q.decide(&q.users[i], &users[n], whole[users[n].part], t, second) && !second {
+			again = append(again, i)
+		}
+	}
+	if !second && len(again) == len(which) {
+		return again // degraded is for the second look to say
+	}
+	q.degraded = q.degraded || !t.settled()
+	for p := range parts {
+		q.degraded = q.degraded || !whole[p].complete && !whole[p].stale
+	}
+	return again
+}
+
+// wholePart says what the reads of a partition amount to.
+type wholePart struct {
+	read     bool // the partition could be read
+	complete bool // who was not found is not there
+	stale    bool // what was remembered of it is too old to tell
+	buckets  int
+}
+
+// wholeParts judges partitions, and remembers what was read of them.
+func (q *query) wholeParts(parts map[int]*partRead, t *table) map[int]wholePart {
+	whole := make(map[int]wholePart, len(parts))
+	for p, r := range parts {
+		after := r.after.list()
+		if len(after) != 2 || r.before != nil && r.before.err != nil {
+			whole[p] = wholePart{}
+			continue
+		}
+		known := r.cached
+		if r.before != nil {
+			known = parseMeta(r.before.list())
+			q.metas[p].Store(known)
+		}
+		w := wholePart{read: true, buckets: max(1, int(intOf(after[1])))}
+		w.complete = known.complete(t) && known.gen == textOf(after[0])
+		w.stale = !w.complete && r.before == nil && t.settled()
+		if w.buckets != known.buckets || w.stale {
+			// Not changed in place: others read it.
+			q.metas[p].Store(&meta{gen: known.gen, buckets: w.buckets, done: known.done, known: known.known})
+		}
+		whole[p] = w
+	}
+	return whole
+}
+
+// decide fills in a user. It returns false if only a second look can tell.
+func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bool) bool {
+	if r.sessions.err != nil || r.seen.err != nil || !part.read || !t.present {
+		return true // stays unavailable
+	}
+	var last time.Time
+	known := true
+	u.Devices = nil
+	for _, h := range holders(r.sessions.list()) {
+		if t.live(h.Epoch) {
+			record, ok := t.records[h.Epoch]
+			known = known && ok
+			u.Devices = append(u.Devices, Device{ID: h.Device, Platform: h.Platform, Gateway: record.PodName, LoginTime: h.Since})
+			continue
+		}
+		if _, ok := t.deadlines[h.Epoch]; !ok {
+			known = false
+			if !t.settled() {
+				continue // perhaps alive
+			}
+		}
+		last = latest(last, t.ended(h.Epoch), h.Since)
+	}
+	if len(u.Devices) > 0 {
+		slices.SortFunc(u.Devices, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
+		u.State, u.Reason = Online, ""
+		return known || second
+	}
+	switch {
+	case !part.complete:
+		return !part.stale || second
+	case (r.buckets != part.buckets || !known) && !second:
+		return false
+	case r.buckets != part.buckets:
+		return true // split twice in a millisecond: stays unavailable
+	}
+	if seen := intOf(r.seen.text()); seen > 0 {
+		last = latest(last, time.Unix(seen, 0))
+	}
+	if last.IsZero() || q.asOf.Sub(last) > q.cfg.Retention {
+		u.State, u.Reason = Unknown, NeverSeen
+		return true
+	}
+	u.State, u.Reason, u.LastSeen = Offline, "", last.Truncate(time.Second)
+	return true
+}
+
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, time.Time.Compare)
+}
+
+// splitEntry reads an entry of a session index.
+func splitEntry(e string) (user, device string) {
+	user, device, _ = strings.Cut(e, "\x00")
+	return user, device
+}

@@ -1,0 +1,89 @@
+package store
+
+import (
+	"crypto/sha1" //nolint:gosec // Redis names scripts by it
+	_ "embed"
+	"encoding/hex"
+)
+
+var (
+	//go:embed lua/clock.lua
+	clockLua string
+	//go:embed lua/step.lua
+	stepLua string
+	//go:embed lua/join.lua
+	joinLua string
+	//go:embed lua/renew.lua
+	renewLua string
+	//go:embed lua/fence.lua
+	fenceLua string
+	//go:embed lua/buried.lua
+	buriedLua string
+	//go:embed lua/generation.lua
+	generationLua string
+	//go:embed lua/done.lua
+	doneLua string
+	//go:embed lua/write.lua
+	writeLua string
+	//go:embed lua/seen.lua
+	seenLua string
+	//go:embed lua/register.lua
+	registerLua string
+	//go:embed lua/reassert.lua
+	reassertLua string
+	//go:embed lua/unregister.lua
+	unregisterLua string
+	//go:embed lua/split.lua
+	splitLua string
+	//go:embed lua/reap.lua
+	reapLua string
+	//go:embed lua/forget.lua
+	forgetLua string
+)
+
+// script is a Lua script that every server is taught before it is used there.
+type script struct {
+	text, sha string
+}
+
+func newScript(parts ...string) *script {
+	s := &script{}
+	for _, p := range parts {
+		s.text += p
+	}
+	sum := sha1.Sum([]byte(s.text)) //nolint:gosec // see above
+	s.sha = hex.EncodeToString(sum[:])
+	return s
+}
+
+var (
+	stepScript   = newScript(clockLua, stepLua)
+	joinScript   = newScript(clockLua, joinLua)
+	renewScript  = newScript(clockLua, renewLua)
+	fenceScript  = newScript(clockLua, fenceLua)
+	buriedScript = newScript(clockLua, buriedLua)
+
+	generationScript = newScript(generationLua)
+	doneScript       = newScript(doneLua)
+	registerScript   = newScript(writeLua, registerLua)
+	reassertScript   = newScript(writeLua, reassertLua)
+	unregisterScript = newScript(writeLua, seenLua, unregisterLua)
+	splitScript      = newScript(splitLua)
+	reapScript       = newScript(seenLua, reapLua)
+	forgetScript     = newScript(forgetLua)
+
+	scripts = []*script{
+		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
+		reassertScript, unregisterScript, splitScript, reapScript, forgetScript,
+	}
+)
+
+// eval returns the arguments of EVALSHA.
+func (s *script) eval(keys []string, args ...any) []any {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, "evalsha", s.sha, len(keys))
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	return append(all, args...)
+}

@@ -1,0 +1,63 @@
+package store
+
+import "slices"
+
+// view is the lease table as the member saw it last.
+type view struct {
+	table *table
+	peers map[Epoch]Peer
+}
+
+func newView(t *table) *view {
+	v := &view{table: t, peers: map[Epoch]Peer{}}
+	for e := range t.deadlines {
+		if r, ok := t.records[e]; ok && t.live(e) {
+			v.peers[e] = Peer{Epoch: e, PodName: r.PodName, Address: r.Address, Draining: r.Draining, Sessions: r.Sessions}
+		}
+	}
+	return v
+}
+
+// live leaves the holders on live epochs.
+func (v *view) live(list []Holder) []Holder {
+	return slices.DeleteFunc(list, func(h Holder) bool { return !v.table.live(h.Epoch) })
+}
+
+// Peer returns a gateway that was live a second ago, the caller included.
+func (m *Member) Peer(e Epoch) (Peer, bool) {
+	p, ok := m.view.Load().peers[e]
+	return p, ok
+}
+
+// Peers returns the gateways that were live a second ago, the caller included, in no order.
+func (m *Member) Peers() []Peer {
+	v := m.view.Load()
+	list := make([]Peer, 0, len(v.peers))
+	for _, p := range v.peers {
+		list = append(list, p)
+	}
+	return list
+}
+
+// waiter is a Locate that waits for the next look at the lease table.
+type waiter struct {
+	list []Holder
+	done func([]Holder, error)
+}
+
+// takeWaiting returns the locates that wait for a look at the lease table; it is called before the look.
+func (m *Member) takeWaiting() []waiter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting := m.waiting
+	m.waiting = nil
+	return waiting
+}
+
+// answer answers locates by what is known now.
+func (m *Member) answer(waiting []waiter) {
+	v := m.view.Load()
+	for _, w := range waiting {
+		w.done(v.live(w.list), nil)
+	}
+}

@@ -1,0 +1,279 @@
+package store
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func (l *lanes) work(w *worker) {
+	for {
+		lease, until, ok := l.take(w)
+		if !ok {
+			return
+		}
+		if len(w.batch) == 0 {
+			continue
+		}
+		l.send(w, lease, until)
+		l.settle(w)
+	}
+}
+
+// take fills the worker's batch. It waits until there is something to send; ok is false when the lanes are closed.
+func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(w.ready) == 0 && !l.closed {
+		w.wake.Wait()
+	}
+	if l.closed {
+		return nil, 0, false
+	}
+	w.batch, w.parts = w.batch[:0], w.parts[:0]
+	current = l.member.lease.Load()
+	until = current.until[w.node]
+	taken := 0
+	for _, part := range w.ready {
+		if len(w.batch) == maxBatch {
+			break
+		}
+		taken++
+		q := &l.parts[part]
+		q.ready = false
+		if l.store.servers.routes.Load().node[part] != w.node {
+			l.schedule(part) // its slot has moved
+			continue
+		}
+		if until == 0 {
+			// A node that joined since the last renewal: its clock must be read first.
+			l.member.kickLease()
+			l.hold(part)
+			continue
+		}
+		for q.head != nil && len(w.batch) < maxBatch {
+			o := q.head
+			q.head, o.next = o.next, nil
+			if o.abandoned && !o.sent {
+				l.depth--
+				o.free()
+				continue
+			}
+			w.batch = append(w.batch, o)
+		}
+		if n := len(w.batch); n > 0 && w.batch[n-1].part == part {
+			q.busy = true
+			w.parts = append(w.parts, part)
+		}
+		if q.head == nil {
+			q.tail = nil
+		}
+	}
+	w.ready = append(w.ready[:0], w.ready[taken:]...)
+	if l.depth == 0 {
+		l.tellDrained()
+	}
+	return current, until, true
+}
+
+// send runs the batch in one pipeline.
+func (l *lanes) send(w *worker, current *lease, until int64) {
+	ctx, cancel := context.WithTimeout(l.ctx, attemptTimeout)
+	defer cancel()
+	p := w.node.writes.Pipeline()
+	for _, o := range w.batch {
+		o.cmd = redis.NewCmd(ctx, o.encode(l, current, until)...)
+		o.sent = true
+		_ = p.Process(ctx, o.cmd) // queues
+	}
+	_, _ = p.Exec(ctx) // each command has its error
+}
+
+// verdict says what becomes of an op that was sent.
+type verdict int
+
+const (
+	finished verdict = iota
+	retry            // at once
+	retryHeld
+	retrySlower // the node has a problem
+)
+
+// settle finishes what succeeded and queues the rest again, in front of what is younger.
+func (l *lanes) settle(w *worker) {
+	var slow, refresh, teach bool
+	var held []int
+	failedPart := -1
+	again := w.batch[:0] // what is read is ahead of what is written
+	done := 0
+	for _, o := range w.batch {
+		if o.part == failedPart {
+			again = append(again, o)
+			continue
+		}
+		err := o.cmd.Err()
+		f := classify(err)
+		v, reply := l.judge(o, f)
+		if v == finished {
+			if f == success {
+				err = nil // it may be redis.Nil
+				l.member.worked.Store(true)
+			}
+			done++
+			l.complete(o, reply, err)
+			continue
+		}
+		refresh = refresh || f == moved || f == connection
+		teach = teach || f == noScript
+		slow = slow || v == retrySlower
+		if v == retryHeld {
+			held = append(held, o.part)
+		}
+		failedPart = o.part
+		again = append(again, o)
+	}
+	if refresh {
+		_ = l.store.servers.refresh(l.ctx) // asked again with the next failure
+	}
+	if teach {
+		_ = loadScripts(l.ctx, w.node.writes) // taught again with the next failure
+	}
+	l.requeue(w, again, held, done)
+	if !slow {
+		w.backoff = minBackoff
+		return
+	}
+	pause := time.NewTimer(w.backoff/2 + rand.N(w.backoff))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-l.ctx.Done():
+	}
+	w.backoff = min(2*w.backoff, maxBackoff)
+}
+
+// judge decides what becomes of an op by its reply.
+func (l *lanes) judge(o *op, f failure) (verdict, any) {
+	switch f {
+	case success:
+		reply := o.cmd.Val()
+		text, _ := reply.(string)
+		if text == "" || o.kind == opSplit {
+			return finished, reply
+		}
+		switch text[0] {
+		case 'X', 'L':
+			// Run renews the lease, or takes a new epoch, and the op is sent under that.
+			o.err = ErrFenced
+			l.member.kickLease()
+			return retryHeld, nil
+		case 'B':
+			l.setBuckets(o.part, text[1:])
+			return retry, nil
+		}
+		return finished, reply
+	case fatal:
+		return finished, nil
+	case moved, migrating:
+		return retryHeld, nil
+	case noScript:
+		return retry, nil
+	default:
+		return retrySlower, nil
+	}
+}
+
+// requeue puts ops back in front of their queues and frees the partitions of the batch.
+func (l *lanes) requeue(w *worker, again []*op, held []int, done int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range slices.Backward(again) {
+		q := &l.parts[o.part]
+		o.next, q.head = q.head, o
+		if q.tail == nil {
+			q.tail = o
+		}
+	}
+	for _, part := range held {
+		l.hold(part)
+	}
+	for _, part := range w.parts {
+		l.parts[part].busy = false
+		l.schedule(part)
+	}
+	l.depth -= done
+	if l.depth == 0 {
+		l.tellDrained()
+	}
+}
+
+// expire refuses what has waited too long, until the lanes are closed.
+func (l *lanes) expire() {
+	tick := time.NewTicker(min(l.store.cfg.OpTimeout/8, 500*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, o := range l.takeExpired(now) {
+				l.complete(o, nil, o.refusal())
+			}
+		}
+	}
+}
+
+// takeExpired takes what is past its deadline out of the queues. What is in a batch is left: it returns soon.
+func (l *lanes) takeExpired(now time.Time) []*op {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var expired []*op
+	for p := range l.parts {
+		q := &l.parts[p]
+		var last *op
+		for link := &q.head; *link != nil; {
+			o := *link
+			if o.deadline.IsZero() || now.Before(o.deadline) {
+				last, link = o, &o.next
+				continue
+			}
+			*link, o.next = o.next, nil
+			expired = append(expired, o)
+		}
+		q.tail = last
+	}
+	l.depth -= len(expired)
+	if len(expired) > 0 && l.depth == 0 {
+		l.tellDrained()
+	}
+	return expired
+}
+
+// tellDrained wakes who waits for empty lanes; l.mu must be held.
+func (l *lanes) tellDrained() {
+	for _, c := range l.drained {
+		close(c)
+	}
+	l.drained = nil
+}
+
+// drain waits until everything queued is written, or ctx ends.
+func (l *lanes) drain(ctx context.Context) error {
+	l.mu.Lock()
+	if l.depth == 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	empty := make(chan struct{})
+	l.drained = append(l.drained, empty)
+	l.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
