@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -78,7 +79,7 @@ func (r *Reconciler) apply(ctx context.Context, im *v1alpha1.IMCluster, key chil
 	}
 	have, ok := seen[key]
 	if !ok {
-		created, err := r.create(ctx, im, key, intent)
+		created, err := r.create(ctx, key, intent)
 		if err != nil {
 			return err
 		}
@@ -99,7 +100,7 @@ func (r *Reconciler) apply(ctx context.Context, im *v1alpha1.IMCluster, key chil
 }
 
 // create writes a new object. It returns nil if there is one already.
-func (r *Reconciler) create(ctx context.Context, im *v1alpha1.IMCluster, key childKey, intent *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+func (r *Reconciler) create(ctx context.Context, key childKey, intent *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	object := intent.DeepCopy()
 	err := r.client.Create(ctx, object, client.FieldOwner(FieldManager))
 	if apierrors.IsAlreadyExists(err) {
@@ -180,12 +181,7 @@ func (r *Reconciler) takeOverCreated(ctx context.Context, im *v1alpha1.IMCluster
 }
 
 func hasCreatedFields(object metav1.Object) bool {
-	for _, entry := range object.GetManagedFields() {
-		if isCreatedByUs(entry) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(object.GetManagedFields(), isCreatedByUs)
 }
 
 func isCreatedByUs(entry metav1.ManagedFieldsEntry) bool {

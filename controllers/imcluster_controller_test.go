@@ -307,3 +307,25 @@ func TestFailedWritesAreReportedAndTriedAgain(t *testing.T) {
 	exists(o, "chat-gateway", &corev1.Service{}, nil)
 	o.condition("chat", v1alpha1.ConditionReady, status.ReasonUnavailable)
 }
+
+func TestPodsMeetTheRestrictedStandard(t *testing.T) {
+	o := startOperator(t)
+	update(o, get(o, o.namespace, &corev1.Namespace{}), func(n *corev1.Namespace) {
+		n.Labels["pod-security.kubernetes.io/enforce"] = "restricted"
+	})
+	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
+		im.Spec.Redis.Managed.Storage = &v1alpha1.RedisStorage{Size: "1Gi"}
+	}))
+	for _, component := range []string{"redis", "presence", "gateway"} {
+		d := exists(o, "chat-"+component, &appsv1.Deployment{}, nil)
+		pod := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Spec: d.Spec.Template.Spec}
+		pod.Namespace, pod.Name = o.namespace, component
+		if err := o.client.Create(t.Context(), pod.DeepCopy(), client.DryRunAll); err != nil {
+			t.Errorf("%s: %v", component, err)
+		}
+		pod.Spec.SecurityContext.RunAsNonRoot = nil // what is refused without the standard's settings
+		if err := o.client.Create(t.Context(), pod, client.DryRunAll); !apierrors.IsForbidden(err) {
+			t.Errorf("%s as root: %v, want Forbidden", component, err)
+		}
+	}
+}

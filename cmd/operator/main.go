@@ -50,7 +50,7 @@ func (c *command) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer tel.Shutdown(context.WithoutCancel(ctx))
+	defer func() { _ = tel.Shutdown(context.WithoutCancel(ctx)) }() // nothing is left to be told about it
 
 	restConfig, err := ctrl.GetConfig()
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -157,7 +156,7 @@ func TestHeapStaysBelowTheMemoryLimit(t *testing.T) {
 
 func TestGraceOfPodsFollowsTheDrainWindow(t *testing.T) {
 	im := imcluster(func(im *v1alpha1.IMCluster) {
-		im.Spec.Gateway.Drain = &v1alpha1.Drain{WindowSeconds: ptr.To(int32(600))}
+		im.Spec.Gateway.Drain = &v1alpha1.Drain{WindowSeconds: new(int32(600))}
 	})
 	d := find[*appsv1ac.DeploymentApplyConfiguration](t, composed(t, im), "chat-gateway")
 	if got := *d.Spec.Template.Spec.TerminationGracePeriodSeconds; got != 615 {
@@ -196,7 +195,7 @@ func TestOnlyRedisConfigurationRollsRedis(t *testing.T) {
 		return d.Spec.Template.Annotations["imcluster.dev/config-hash"]
 	}
 	before := hash()
-	if after := hash(func(im *v1alpha1.IMCluster) { im.Spec.Gateway.MaxConnectionsPerPod = ptr.To(int32(5)) }); after != before {
+	if after := hash(func(im *v1alpha1.IMCluster) { im.Spec.Gateway.MaxConnectionsPerPod = new(int32(5)) }); after != before {
 		t.Error("a setting of gateways rolls Redis")
 	}
 	if after := hash(func(im *v1alpha1.IMCluster) { im.Spec.Redis.Managed.Memory = "1Gi" }); after == before {
@@ -206,7 +205,7 @@ func TestOnlyRedisConfigurationRollsRedis(t *testing.T) {
 
 func TestSinglePodsHaveNoDisruptionBudget(t *testing.T) {
 	for _, object := range composed(t, imcluster(func(im *v1alpha1.IMCluster) {
-		im.Spec.Gateway.Replicas, im.Spec.Presence.Replicas = ptr.To(int32(1)), ptr.To(int32(0))
+		im.Spec.Gateway.Replicas, im.Spec.Presence.Replicas = new(int32(1)), new(int32(0))
 	})) {
 		if *object.GetKind() == "PodDisruptionBudget" {
 			t.Errorf("there is a budget %s", *object.GetName())

@@ -25,7 +25,7 @@ func TestIncarnationsAreDecoded(t *testing.T) {
 		if r.Method != http.MethodGet || r.URL.Path != "/internal/incarnations" || r.Header.Get("Authorization") != "Bearer secret" {
 			t.Errorf("unexpected request %s %s %v", r.Method, r.URL, r.Header)
 		}
-		w.Write([]byte(`{"asOf":"2026-01-02T03:04:05.678Z","degraded":true,"connections":3,"onlineUsers":2,
+		_, _ = w.Write([]byte(`{"asOf":"2026-01-02T03:04:05.678Z","degraded":true,"connections":3,"onlineUsers":2,
 			"incarnations":[{"epoch":"e1","podName":"p","podUID":"u","address":"10.0.0.1:9091","state":"draining","leaseRemainingMs":9000,"connections":3}]}`))
 	})
 	got, err := client.Incarnations(t.Context())
@@ -52,7 +52,7 @@ func TestFenceSendsEpochsAndBans(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" || r.Method != http.MethodPost || r.URL.Path != "/internal/fence" {
 			t.Errorf("%s %s: %s", r.Method, r.URL.Path, diff)
 		}
-		w.Write([]byte(`{"fenced":["e1"],"unknown":["e2"]}`))
+		_, _ = w.Write([]byte(`{"fenced":["e1"],"unknown":["e2"]}`))
 	})
 	got, err := client.Fence(t.Context(), want)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestRefusalsAreTyped(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			client := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(tc.code)
-				w.Write([]byte(`{"error":{"code":"x","message":"why"}}`))
+				_, _ = w.Write([]byte(`{"error":{"code":"x","message":"why"}}`))
 			})
 			if _, err := client.Incarnations(t.Context()); !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
