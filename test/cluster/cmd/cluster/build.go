@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/imcluster/imcluster/test/cluster/internal/image"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
@@ -36,8 +39,11 @@ var products = map[string]product{
 	},
 }
 
+// coldCompile is how long the product takes to compile with empty Go caches on two cores.
+const coldCompile = 100 * time.Second
+
 type imageCommand struct {
-	Images  []string `arg:"" optional:"" enum:"operator,dataplane" default:"operator,dataplane" help:"Which: operator, dataplane."`
+	Images  []string `arg:"" optional:"" help:"Which: operator, dataplane. Default: both."`
 	Version string   `required:"" help:"Version of the product, and tag of the images."`
 	Out     string   `required:"" type:"path" help:"Directory for the archives."`
 }
@@ -46,8 +52,14 @@ func (c *imageCommand) Run(e *environment) error {
 	if err := e.open(); err != nil {
 		return err
 	}
+	if len(c.Images) == 0 {
+		c.Images = slices.Sorted(maps.Keys(products))
+	}
 	for _, name := range c.Images {
-		p := products[name]
+		p, ok := products[name]
+		if !ok {
+			return fmt.Errorf("no image %q: there are %q", name, slices.Sorted(maps.Keys(products)))
+		}
 		e.log.Step("building image %s:%s", p.ref, c.Version)
 		binaries, err := c.compile(e, p.commands)
 		if err != nil {
@@ -78,6 +90,7 @@ func (c *imageCommand) compile(e *environment, commands []string) ([]string, err
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	defer e.log.Patience("compiling "+strings.Join(commands, ", "), 15*time.Second, coldCompile)()
 	cmd := exec.CommandContext(e, "go", args...)
 	cmd.Dir = e.space.Root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH)

@@ -5,20 +5,27 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// Run runs a program and returns its standard output. The error of one that fails has its standard error.
-func Run(ctx context.Context, program string, args ...string) (string, error) {
-	return RunWithInput(ctx, "", program, args...)
+// Runner runs programs. Its zero value is ready for use.
+type Runner struct {
+	// Env is added to this process's environment.
+	Env []string
 }
 
-// RunWithInput is Run with something to read for the program.
-func RunWithInput(ctx context.Context, input, program string, args ...string) (string, error) {
+// Run runs a program and returns its standard output. The error of one that fails has its standard error.
+func (r Runner) Run(ctx context.Context, program string, args ...string) (string, error) {
+	return r.runWithInput(ctx, "", program, args...)
+}
+
+func (r Runner) runWithInput(ctx context.Context, input, program string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = append(os.Environ(), r.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s %q: %w: %s", filepath.Base(program), args, err, bytes.TrimSpace(stderr.Bytes()))
@@ -26,8 +33,14 @@ func RunWithInput(ctx context.Context, input, program string, args ...string) (s
 	return stdout.String(), nil
 }
 
+// Run runs a program by the zero Runner.
+func Run(ctx context.Context, program string, args ...string) (string, error) {
+	return Runner{}.Run(ctx, program, args...)
+}
+
 // Kubectl runs kubectl on one cluster.
 type Kubectl struct {
+	Runner     Runner
 	Program    string
 	Kubeconfig string
 }
@@ -39,7 +52,8 @@ func (k Kubectl) Run(ctx context.Context, args ...string) (string, error) {
 
 // RunWithInput is Run with something to read for kubectl.
 func (k Kubectl) RunWithInput(ctx context.Context, input string, args ...string) (string, error) {
-	return RunWithInput(ctx, input, k.Program, append([]string{"--kubeconfig", k.Kubeconfig, "--request-timeout=10s"}, args...)...)
+	args = append([]string{"--kubeconfig", k.Kubeconfig, "--request-timeout=10s"}, args...)
+	return k.Runner.runWithInput(ctx, input, k.Program, args...)
 }
 
 // ContainerID returns the container runtime's id of a container of a pod.

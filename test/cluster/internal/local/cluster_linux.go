@@ -118,5 +118,10 @@ func (c *Cluster) kubectl(ctx context.Context, args ...string) (string, error) {
 }
 
 func (c *Cluster) administrator() command.Kubectl {
-	return command.Kubectl{Program: filepath.Join(c.programs.kube, "kubectl"), Kubeconfig: c.Kubeconfig()}
+	return command.Kubectl{Runner: c.runner(), Program: filepath.Join(c.programs.kube, "kubectl"), Kubeconfig: c.Kubeconfig()}
+}
+
+// runner runs programs that Down ends as well, should this process be killed before them.
+func (c *Cluster) runner() command.Runner {
+	return command.Runner{Env: []string{marker + "=" + c.name}}
 }

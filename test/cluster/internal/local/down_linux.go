@@ -69,7 +69,7 @@ func (c *Cluster) killAll(ctx context.Context) error {
 	if err := removeCgroups(ctx, c.name); err != nil {
 		return err
 	}
-	return deleteLink(ctx, c.name)
+	return c.deleteLink(ctx)
 }
 
 // removeFiles removes the cluster's directories and its kubeconfig in the checkout.

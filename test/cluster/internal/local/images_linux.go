@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/imcluster/imcluster/test/cluster/internal/command"
 	"github.com/imcluster/imcluster/test/cluster/internal/image"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
 	"github.com/imcluster/imcluster/test/cluster/internal/workspace"
@@ -96,7 +95,7 @@ func (c *Cluster) load(ctx context.Context, archives ...string) error {
 			continue
 		}
 		c.log.Step("loading image %s", filepath.Base(archive))
-		_, err = command.Run(ctx, filepath.Join(c.programs.containerd, "ctr"),
+		_, err = c.runner().Run(ctx, filepath.Join(c.programs.containerd, "ctr"),
 			"--address", filepath.Join(c.run, "containerd.sock"), "--namespace", "k8s.io", "images", "import", archive)
 		if err != nil {
 			return err

@@ -5,18 +5,16 @@ import (
 	"fmt"
 	"net"
 	"strings"
-
-	"github.com/imcluster/imcluster/test/cluster/internal/command"
 )
 
 // ensureLink connects the host with the cluster's network namespace by a pair of interfaces, and routes the cluster's
 // addresses there: that one route and interface is all that the host's network sees of a cluster.
 func (c *Cluster) ensureLink(ctx context.Context) error {
 	// The route is made last, so if it is there everything is.
-	if route, err := command.Run(ctx, "ip", "route", "show", c.net.All().String(), "dev", c.name); err == nil && route != "" {
+	if route, err := c.runner().Run(ctx, "ip", "route", "show", c.net.All().String(), "dev", c.name); err == nil && route != "" {
 		return nil
 	}
-	if err := deleteLink(ctx, c.name); err != nil {
+	if err := c.deleteLink(ctx); err != nil {
 		return err
 	}
 	outside := func(format string, args ...any) []string {
@@ -32,7 +30,7 @@ func (c *Cluster) ensureLink(ctx context.Context) error {
 		inside("route add default via %s", c.net.Host()),
 		outside("route add %s via %s dev %s", c.net.All(), c.net.Node(), c.name),
 	} {
-		if _, err := command.Run(ctx, line[0], line[1:]...); err != nil {
+		if _, err := c.runner().Run(ctx, line[0], line[1:]...); err != nil {
 			return fmt.Errorf("connect the cluster: %w", err)
 		}
 	}
@@ -40,12 +38,12 @@ func (c *Cluster) ensureLink(ctx context.Context) error {
 }
 
 // deleteLink removes the cluster's interface, with which its peer and its routes go.
-func deleteLink(ctx context.Context, name string) error {
-	if !hasLink(name) {
+func (c *Cluster) deleteLink(ctx context.Context) error {
+	if !hasLink(c.name) {
 		return nil
 	}
 	// It also goes by itself, with the namespace that its peer is in, perhaps at this moment.
-	if _, err := command.Run(ctx, "ip", "link", "delete", name); err != nil && hasLink(name) {
+	if _, err := c.runner().Run(ctx, "ip", "link", "delete", c.name); err != nil && hasLink(c.name) {
 		return err
 	}
 	return nil

@@ -11,7 +11,22 @@ import (
 	"syscall"
 
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
+	"github.com/imcluster/imcluster/test/cluster/internal/workspace"
 )
+
+// preflight finds out what would keep a cluster from running, and installs what Debian has.
+func (c *Cluster) preflight(ctx context.Context) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("a local cluster needs root, for network namespaces and cgroups; this is user %d", os.Geteuid())
+	}
+	if err := checkKernel(); err != nil {
+		return err
+	}
+	if err := checkFileSystem(c.space.Cache); err != nil {
+		return err
+	}
+	return c.installPackages(ctx)
+}
 
 // requirements are the programs and files that a cluster uses of the machine, with the Debian package of each.
 // redis-tools holds the server too (see image.Redis).
@@ -20,8 +35,6 @@ var requirements = []struct{ anyOf, pkg string }{
 	{"ip", "iproute2"},
 	{"nsenter", "util-linux"},
 	{"nft", "nftables"},
-	{"iptables", "iptables"},
-	{"conntrack", "conntrack"},
 	{"/usr/lib/cni/ptp|/opt/cni/bin/ptp", "containernetworking-plugins"},
 	{"redis-server|redis-check-rdb", "redis-tools"},
 	{"redis-cli", "redis-tools"},
@@ -59,6 +72,23 @@ func missingPackages() []string {
 		}
 	}
 	return missing
+}
+
+// checkFileSystem finds out whether containers can be unpacked where the cluster's state is.
+func checkFileSystem(dir string) error {
+	const overlay = 0x794c7630 // OVERLAYFS_SUPER_MAGIC, statfs(2)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("inspect the file system of %s: %w", dir, err)
+	}
+	if fs.Type == overlay {
+		return fmt.Errorf("%s is on an overlay file system, as in a container, on which no container can be unpacked: "+
+			"set %s to a directory on a volume", dir, workspace.CacheEnv)
+	}
+	return nil
 }
 
 // checkKernel finds out whether this process may do what a cluster needs; in a container it often may not.

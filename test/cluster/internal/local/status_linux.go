@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 )
 
@@ -59,15 +58,4 @@ func (c *Cluster) Environment(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 	return map[string]string{"IMC_LOCAL_REDIS_IMAGE": redis.ref}, nil
-}
-
-// preflight finds out what would keep a cluster from running, and installs what Debian has.
-func (c *Cluster) preflight(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("a local cluster needs root, for network namespaces and cgroups; this is user %d", os.Geteuid())
-	}
-	if err := checkKernel(); err != nil {
-		return err
-	}
-	return c.installPackages(ctx)
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/imcluster/imcluster/test/cluster/internal/command"
 	"github.com/imcluster/imcluster/test/cluster/internal/tools"
 )
 
@@ -103,7 +102,7 @@ func (c *Cluster) ensureProcesses(ctx context.Context, images infraImages) (star
 
 func (c *Cluster) waitForContainerd(ctx context.Context) error {
 	return c.await(ctx, "containerd", 30*time.Second, []component{c.containerd()}, func() error {
-		_, err := command.Run(ctx, filepath.Join(c.programs.containerd, "ctr"), "--connect-timeout", "1s",
+		_, err := c.runner().Run(ctx, filepath.Join(c.programs.containerd, "ctr"), "--connect-timeout", "1s",
 			"--address", filepath.Join(c.run, "containerd.sock"), "version")
 		return err
 	})
