@@ -96,8 +96,12 @@ func (s *Store) Online(ctx context.Context, cursor string, limit int) (Page, err
 			}
 			users = users[from:]
 			if room := limit - len(page.Users); len(users) > room {
+				last := after // when the page was full before this partition
+				if room > 0 {
+					last = users[room-1]
+				}
 				page.Users = append(page.Users, users[:room]...)
-				page.Next = formatCursor(part, page.Users[len(page.Users)-1])
+				page.Next = formatCursor(part, last)
 				return page, nil
 			}
 			page.Users = append(page.Users, users...)
