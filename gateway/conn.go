@@ -130,9 +130,8 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 		return nil
 	}
 	switch {
-	case reason == reasonReplaced, reason == reasonMoved:
-		return c.forgetLocked()
-	case reason == reasonLogout, reason == reasonClosedByClient && !c.moving:
+	case reason == reasonReplaced, reason == reasonMoved, reason == reasonLogout,
+		reason == reasonClosedByClient && !c.moving:
 		return c.unregisterLocked(time.Now())
 	default: // the client may come back
 		c.state = stateLost
@@ -142,22 +141,15 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 	}
 }
 
-// forgetLocked ends the session without telling the store, which has a newer one.
-func (c *conn) forgetLocked() func() {
+// unregisterLocked ends the session, with at as the time when the user was last seen. The store leaves a session alone
+// that has replaced it.
+func (c *conn) unregisterLocked(at time.Time) func() {
+	session := c.sessionLocked()
 	c.state = stateGone
 	c.g.wheel.Stop(&c.timer)
-	user, id := c.user, c.id
-	return func() { c.g.table.remove(user, id) }
-}
-
-// unregisterLocked ends the session in the store, with at as the time when the user was last seen.
-func (c *conn) unregisterLocked(at time.Time) func() {
-	session, forget := c.sessionLocked(), c.forgetLocked()
 	return func() {
-		forget()
-		if m := c.g.member.Load(); m != nil {
-			(*m).Unregister(session, at)
-		}
+		c.g.table.remove(session.User, session.Conn)
+		(*c.g.member.Load()).Unregister(session, at) // it registered the session
 	}
 }
 
@@ -169,9 +161,9 @@ func (c *conn) kick(user string, id uint64) {
 		return
 	}
 	if c.state == stateLost {
-		forget := c.forgetLocked()
+		ended := c.unregisterLocked(c.lostAt)
 		c.mu.Unlock()
-		forget()
+		ended()
 		return
 	}
 	moving := c.moving

@@ -16,6 +16,8 @@ const (
 	reconnectDelayMax = 500 * time.Millisecond
 	// stayTimeout is how long after its delay a client that was asked to reconnect may stay.
 	stayTimeout = 5 * time.Second
+	// aloneTimeout is how long nobody else must be seen before that is believed: the lease table is read once a second.
+	aloneTimeout = 1500 * time.Millisecond
 	// paceStep is how often a drain hands out requests when the rate is high.
 	paceStep = 10 * time.Millisecond
 )
@@ -82,21 +84,27 @@ func (g *Gateway) moveAll(ctx context.Context, failed <-chan struct{}, member me
 	waiting := g.all()
 	rand.Shuffle(len(waiting), func(i, j int) { waiting[i], waiting[j] = waiting[j], waiting[i] })
 	credit := 0.0
+	accompanied := time.Now() // when another gateway was seen
 	for {
 		n := g.connections()
 		if n == 0 {
 			return
 		}
 		others, share := drainShare(member.Peers(), member.Epoch(), g.cfg.DrainMaxReconnectsPerSecond)
-		if others == 0 {
+		if others > 0 {
+			accompanied = time.Now()
+		} else if time.Since(accompanied) > aloneTimeout {
 			g.cfg.Logger.Warn("no other gateway takes clients: closing all at once", "connections", n)
 			return
 		}
 		// One request per step at low rates, several at high ones; the step is jittered by a half.
-		step := max(time.Duration(float64(time.Second)/share), paceStep)
+		step := min(max(time.Duration(float64(time.Second)/share), paceStep), time.Second)
 		step = step/2 + rand.N(step)
 		if !pause(ctx, failed, step) {
 			return
+		}
+		if others == 0 {
+			continue
 		}
 		credit = min(credit+share*step.Seconds(), max(share/4, 1))
 		for ; credit >= 1 && len(waiting) > 0; waiting = waiting[1:] {

@@ -140,7 +140,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	c.g.table.add(c, session.User, session.Conn)
 	prev, since, err := member.Register(ctx, session)
 	if err != nil {
-		c.unregistered(member, session)
+		c.notRegistered(session)
 		return err
 	}
 	c.opened(since)
@@ -150,10 +150,9 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	return nil
 }
 
-// unregistered takes a login back whose registration failed, or may have.
-func (c *conn) unregistered(member membership, session store.Session) {
+// notRegistered takes a login back whose registration failed. The store undoes it if it happened all the same.
+func (c *conn) notRegistered(session store.Session) {
 	c.g.table.remove(session.User, session.Conn)
-	member.Unregister(session, time.Now())
 	c.mu.Lock()
 	c.state = stateNew
 	c.user, c.device, c.platform, c.held, c.expires = "", "", "", nil, time.Time{}
