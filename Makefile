@@ -59,9 +59,9 @@ up: cluster ## The whole platform on a real Kubernetes, ending with a demonstrat
 	step "Demonstration: two users on two gateway pods"
 	"$$IMC_KUBECTL" delete job imctl-demo --ignore-not-found
 	"$$IMC_KUBECTL" apply -f config/demo/job.yaml
-	"$$IMC_KUBECTL" wait --for=condition=Complete job/imctl-demo --timeout=2m || \
-	  { "$$IMC_KUBECTL" logs job/imctl-demo; exit 1; }
-	"$$IMC_KUBECTL" logs job/imctl-demo
+	"$$IMC_KUBECTL" wait --for=jsonpath='{.status.active}'=1 job/imctl-demo --timeout=30s >/dev/null || true
+	"$$IMC_KUBECTL" logs --follow --pod-running-timeout=1m job/imctl-demo
+	"$$IMC_KUBECTL" wait --for=condition=Complete job/imctl-demo --timeout=20s
 	step "Ready"
 	"$$IMC_KUBECTL" get imc
 	printf '%s\n' "" \
