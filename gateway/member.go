@@ -21,7 +21,8 @@ func (g *Gateway) membership(base, ctx context.Context) error {
 	defer closeStore()
 	g.member.Store(&m)
 	g.ready.Store(!g.draining.Load() && ctx.Err() == nil)
-	g.cfg.Logger.Info("joined the cluster", "epoch", m.Epoch(), "address", g.advertised(), "listen", g.Addr().String())
+	g.cfg.Logger.Info("joined the cluster", "epoch", m.Epoch(), "address", g.advertised(),
+		"listen", g.Addr().String())
 	if err := m.Run(base); err != nil {
 		g.cfg.Logger.Error("the gateway has to stop", "error", err)
 		return err
