@@ -49,3 +49,17 @@ func TestTwoUsersOnTwoPodsChat(t *testing.T) {
 	one.send(`{"type":"12"}`)
 	p.waitState(5*time.Second, map[string]string{"1": "offline", "2": "online"})
 }
+
+// TestForeignClient drives two gateways from Node's ws, which knows nothing of this project.
+func TestForeignClient(t *testing.T) {
+	p := start(t, newIMCluster(namespace(t), "foreign"))
+	gateways := p.pods("gateway")
+	if _, err := run(t.Context(), "npm", "ci", "--prefix", "foreign", "--no-audit", "--no-fund"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(t.Context(), "node", "foreign/chat.mjs", forward(t, gateways[0], 8080), forward(t, gateways[1], 8080))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log("\n" + out)
+}
