@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr/testr"
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"go.opentelemetry.io/otel/metric/noop"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -84,7 +85,7 @@ func startOperator(t *testing.T, change ...func(*controllers.Config)) *operator 
 		Images:             compose.Images{DataPlane: "example.com/imcluster:v1", Redis: "example.com/redis:7.0"},
 		WatchNamespaces:    []string{o.namespace},
 		Workers:            2,
-		Log:                testr.NewWithOptions(t, testr.Options{Verbosity: 0}),
+		Log:                testLog(t),
 		Meter:              noop.Meter{},
 		SkipNameValidation: true,
 	}
@@ -111,6 +112,24 @@ func startOperator(t *testing.T, change ...func(*controllers.Config)) *operator 
 		}
 	})
 	return o
+}
+
+// testLog returns a logger that is silent after the test: client-go may still try to send events then.
+func testLog(t *testing.T) logr.Logger {
+	var mu sync.Mutex
+	ended := false
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = true
+	})
+	return funcr.New(func(prefix, args string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			t.Log(prefix, args)
+		}
+	}, funcr.Options{})
 }
 
 // grantRights gives a user of its own the operator's rights in the test's namespace, as the chart does with

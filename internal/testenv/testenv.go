@@ -6,6 +6,7 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,7 +84,8 @@ func start() (*rest.Config, error) {
 	}
 	config, err := env.Start()
 	if err != nil {
-		return nil, fmt.Errorf("start the test API server: %w", err)
+		// It may be up and refuse the definition; do not leave it behind.
+		return nil, fmt.Errorf("start the test API server: %w", errors.Join(err, env.Stop()))
 	}
 	server.env = env
 	return config, nil
