@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/alecthomas/kong"
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -20,15 +21,16 @@ import (
 
 // command holds the flags; each is also an environment variable.
 type command struct {
-	DataPlaneImage          string   `default:"ghcr.io/imcluster/imcluster:v0.1.0" help:"Image of gateway and presence pods, unless an IMCluster names one."`
-	RedisImage              string   `default:"docker.io/valkey/valkey:8.1.4-alpine" help:"Image of managed Redis pods, unless an IMCluster names one."`
-	WatchNamespaces         []string `placeholder:"NAMESPACE" help:"Namespaces to look after. Unset: all."`
-	LeaderElect             bool     `help:"Agree with other operators on one that works. Needed with more than one replica."`
-	LeaderElectionNamespace string   `placeholder:"NAMESPACE" help:"Namespace of the Lease. Unset: that of this pod."`
-	MetricsListen           string   `default:":8080" help:"Where /metrics is served; 0 for nowhere."`
-	HealthListen            string   `default:":8081" help:"Where /healthz and /readyz are served; 0 for nowhere."`
-	Workers                 int      `default:"4" help:"IMClusters that are reconciled at the same time."`
-	LogLevel                string   `enum:"debug,info,warn,error" default:"info" help:"Least important lines to log: ${enum}."`
+	DataPlaneImage          string           `default:"ghcr.io/imcluster/imcluster:v0.1.0" help:"Image of gateway and presence pods, unless an IMCluster names one."`
+	RedisImage              string           `default:"docker.io/valkey/valkey:8.1.4-alpine" help:"Image of managed Redis pods, unless an IMCluster names one."`
+	WatchNamespaces         []string         `placeholder:"NAMESPACE" help:"Namespaces to look after. Unset: all."`
+	LeaderElect             bool             `help:"Agree with other operators on one that works. Needed with more than one replica."`
+	LeaderElectionNamespace string           `placeholder:"NAMESPACE" help:"Namespace of the Lease. Unset: that of this pod."`
+	MetricsListen           string           `default:":8080" help:"Where /metrics is served; 0 for nowhere."`
+	HealthListen            string           `default:":8081" help:"Where /healthz and /readyz are served; 0 for nowhere."`
+	Workers                 int              `default:"4" help:"IMClusters that are reconciled at the same time."`
+	LogLevel                string           `enum:"debug,info,warn,error" default:"info" help:"Least important lines to log: ${enum}."`
+	Version                 kong.VersionFlag `help:"Print the version and exit."`
 }
 
 func main() {
