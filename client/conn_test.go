@@ -18,7 +18,11 @@ import (
 	"github.com/imcluster/imcluster/api/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Idle connections of http.DefaultClient, from the examples.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
 
 // gateway is a server that does what the test says with each connection, over pipes, so that synctest sees all of it.
 type gateway struct {

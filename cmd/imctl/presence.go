@@ -127,6 +127,9 @@ func (c *onlineCommand) Run(ctx context.Context, p *printer) error {
 			client.Freshness
 		}{counts, users, fresh})
 	}
+	if complete := c.Limit == 0 || len(ids) < c.Limit; complete {
+		counts.Users, counts.Sessions = countUsers(users) // the service's counts may be a second older
+	}
 	p.line("%s online with %s on %s.", number(counts.Users, "user"), number(counts.Sessions, "device"), number(len(counts.Gateways), "gateway"))
 	if len(users) > 0 {
 		p.line("")
@@ -138,6 +141,17 @@ func (c *onlineCommand) Run(ctx context.Context, p *printer) error {
 		p.line("\nThe first %d; --limit shows more.", len(users))
 	}
 	return nil
+}
+
+// countUsers counts who is online, and with how many devices.
+func countUsers(users []client.UserPresence) (online, devices int) {
+	for _, u := range users {
+		if u.State == client.Online {
+			online++
+			devices += len(u.Devices)
+		}
+	}
+	return online, devices
 }
 
 // details asks for the devices of users, in as few calls as the service allows.
