@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -16,7 +17,9 @@ type idleCmd struct {
 	From   int `default:"2000" help:"Connections at the first measurement."`
 	To     int `default:"10000" help:"Connections at the second measurement."`
 	Rounds int `default:"2" help:"Rounds, each of every server in turn."`
-	Watch  int `default:"20" help:"Seconds for which the idle processor time is watched."`
+	Watch  int `default:"40" help:"Seconds for which the idle processor time is watched."`
+
+	frames []string // the login of each connection
 }
 
 func (c *idleCmd) Run(ctx context.Context) error {
@@ -25,6 +28,9 @@ func (c *idleCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer redis.stop()
+	if c.frames, err = loginFrames(c.To); err != nil {
+		return err
+	}
 	fmt.Printf("Memory of an idle connection: slope of RSS from %d to %d connections, plain TCP\n", c.From, c.To)
 	kinds := []string{"naive", "tuned", "gateway"}
 	figures := map[string][]float64{}
@@ -57,7 +63,7 @@ func (c *idleCmd) measure(ctx context.Context, kind, redis string) (float64, err
 		}
 	}()
 	grow := func(n int) (sample, error) {
-		more, err := connect(ctx, srv.addr, len(conns), n-len(conns))
+		more, err := connect(ctx, srv.addr, c.frames[len(conns):n])
 		conns = append(conns, more...)
 		if err != nil {
 			return sample{}, err
@@ -124,14 +130,14 @@ func settled(ctx context.Context, srv *server) (sample, error) {
 	return last, err
 }
 
-// connect opens n connections and logs each in, 64 at a time. Users are numbered from first.
-func connect(ctx context.Context, addr string, first, n int) ([]*websocket.Conn, error) {
-	conns := make([]*websocket.Conn, n)
+// connect opens a connection for every login frame, 64 at a time.
+func connect(ctx context.Context, addr string, frames []string) ([]*websocket.Conn, error) {
+	conns := make([]*websocket.Conn, len(frames))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(64)
-	for i := range n {
+	for i, frame := range frames {
 		g.Go(func() error {
-			conn, err := login(ctx, addr, fmt.Sprintf(`{"type":"10","token":%q,"deviceId":"phone"}`, user(first+i)))
+			conn, err := login(ctx, addr, frame)
 			if err == nil {
 				conns[i] = conn
 				go answerPings(conn)
@@ -158,14 +164,12 @@ func answerPings(conn *websocket.Conn) {
 	}
 }
 
-func user(i int) string { return fmt.Sprintf("user%08d", i) }
-
 var dialer = websocket.Dialer{
 	HandshakeTimeout: 10 * time.Second, ReadBufferSize: 512, WriteBufferSize: 512,
 	NetDialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 }
 
-// login connects, sends one frame and reads the answer.
+// login connects, sends one frame and reads the answer: the same frame from a bare server, success from a gateway.
 func login(ctx context.Context, addr, frame string) (*websocket.Conn, error) {
 	conn, resp, err := dialer.DialContext(ctx, "ws://"+addr+"/ws", nil)
 	if err != nil {
@@ -176,7 +180,11 @@ func login(ctx context.Context, addr, frame string) (*websocket.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("log in: %w", err)
 	}
-	if _, _, err := conn.ReadMessage(); err != nil {
+	_, answer, err := conn.ReadMessage()
+	if err == nil && string(answer) != frame && !bytes.Contains(answer, []byte(`"code":200`)) {
+		err = fmt.Errorf("refused: %s", answer)
+	}
+	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("log in: %w", err)
 	}

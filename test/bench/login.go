@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -68,6 +69,14 @@ func loginFrames(n int) ([]string, error) {
 	return frames, nil
 }
 
+func user(i int) string { return fmt.Sprintf("user%08d", i) }
+
+// logout closes the connection as a client does that leaves on purpose, which also takes its session away.
+func logout(conn *websocket.Conn) {
+	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
+	conn.Close()
+}
+
 func (c *loginCmd) measure(ctx context.Context, kind, redis string, frames []string) (float64, error) {
 	srv, err := startServer(ctx, kind, "--redis="+redis)
 	if err != nil {
@@ -86,7 +95,7 @@ func (c *loginCmd) measure(ctx context.Context, kind, redis string, frames []str
 					return err
 				}
 				done.Add(1)
-				conn.Close()
+				logout(conn)
 			}
 			return nil
 		})

@@ -21,7 +21,7 @@ type commands struct {
 type allCmd struct{}
 
 func (*allCmd) Run(ctx context.Context) error {
-	for _, c := range []cli.Command{&idleCmd{From: 2000, To: 10000, Rounds: 2, Watch: 20}, &loginCmd{Clients: 64, Seconds: 5, Rounds: 3}} {
+	for _, c := range []cli.Command{&idleCmd{From: 2000, To: 10000, Rounds: 2, Watch: 40}, &loginCmd{Clients: 64, Seconds: 5, Rounds: 3}} {
 		if err := c.Run(ctx); err != nil {
 			return err
 		}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/imcluster/imcluster/gateway"
+	"github.com/imcluster/imcluster/gateway/auth"
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// serveGateway runs a gateway as the gateway program does, with JWT authentication, on the Redis at the address.
+func serveGateway(ctx context.Context, redis string) (string, error) {
+	g, err := gateway.New(gateway.Config{
+		PodName: "bench", PodUID: fmt.Sprintf("bench-%d", time.Now().UnixNano()), Cluster: "bench",
+		Store:    store.Config{Addresses: []string{redis}},
+		Auth:     auth.NewJWT(secretdir.Static(jwtKey), "", ""),
+		PeerKeys: secretdir.Static([]byte("peer key of the benchmark")),
+		Listen:   "127.0.0.1:0", PeerListen: "127.0.0.1:0",
+	})
+	if err != nil {
+		return "", err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !g.Ready() {
+		select {
+		case <-tick.C:
+		case err := <-ended:
+			return "", fmt.Errorf("the gateway ended: %w", err)
+		}
+	}
+	return g.Addr().String(), nil
+}
