@@ -187,9 +187,12 @@ func startSentinel(tb testing.TB, host, port string) *Server {
 	return s
 }
 
-// Failover makes the replica the primary and waits until the sentinel says so.
+// Failover makes the replica the primary, when it has caught up, and waits until the sentinel says so. What is written
+// meanwhile may be lost.
 func (s *SentinelOf) Failover() {
 	s.tb.Helper()
+	written := offset(s.tb, s.Primary, "master_repl_offset")
+	s.wait(func() bool { return offset(s.tb, s.Replica, "slave_repl_offset") >= written })
 	s.wait(func() bool {
 		_, err := s.Sentinel.Do("SENTINEL", "FAILOVER", "mymaster")
 		return err == nil
@@ -203,6 +206,15 @@ func (s *SentinelOf) Failover() {
 		return len(addr) == 2 && addr[1] == want
 	})
 	s.Primary, s.Replica = s.Replica, s.Primary
+}
+
+func offset(tb testing.TB, s *Server, field string) int64 {
+	tb.Helper()
+	n, err := strconv.ParseInt(s.Info(field), 10, 64)
+	if err != nil {
+		tb.Fatalf("read %s: %v", field, err)
+	}
+	return n
 }
 
 func (s *SentinelOf) wait(done func() bool) {

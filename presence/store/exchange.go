@@ -44,6 +44,9 @@ func (s *Store) exchange(ctx context.Context, reqs ...*request) error {
 				continue
 			case moved:
 				refresh = true
+				r.on = s.servers.redirected(r.err, s.nodeOf(r))
+			case demoted:
+				refresh = true
 			case migrating:
 				s.followAsk(ctx, r)
 				continue
@@ -135,18 +138,18 @@ func (n *node) pipeline(ctx context.Context, reqs []*request) {
 
 // followAsk runs a read on the node that a slot is being moved to.
 func (s *Store) followAsk(ctx context.Context, r *request) {
-	answer := strings.Fields(r.err.Error())
-	if answer[0] != "ASK" || len(answer) != 3 {
+	if !strings.HasPrefix(r.err.Error(), "ASK ") {
 		return
 	}
-	s.servers.mu.Lock()
-	n := s.servers.nodeAt(answer[2])
-	s.servers.mu.Unlock()
+	n := s.servers.redirected(r.err, s.nodeOf(r))
+	if n == nil {
+		return
+	}
 	p := n.reads.Pipeline()
 	p.Do(ctx, "asking")
 	r.cmd = redis.NewCmd(ctx, r.args...)
 	_ = p.Process(ctx, r.cmd) // queues
-	_, _ = p.Exec(ctx)
+	_, _ = p.Exec(ctx)        // the command has its error
 	if r.err = r.cmd.Err(); errors.Is(r.err, redis.Nil) {
 		r.err = nil
 	}

@@ -16,7 +16,8 @@ const (
 	noScript           // the server does not know the script; teach it
 	moved              // another node serves the slot
 	migrating          // the slot is being moved: try again in a moment
-	busy               // the server cannot do it now: loading, read-only, out of memory, no quorum
+	busy               // the server cannot do it now: loading, out of memory, no quorum, no right
+	demoted            // the server is a replica
 	fatal              // it will never work
 )
 
@@ -38,8 +39,10 @@ func classify(err error) failure {
 		return moved
 	case "ASK", "TRYAGAIN":
 		return migrating
-	case "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "OOM", "MISCONF", "NOREPLICAS":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "OOM", "MISCONF", "NOREPLICAS":
 		return busy
+	case "READONLY":
+		return demoted
 	case "NOAUTH", "WRONGPASS", "NOPERM": // passwords are rotated and ACLs mended
 		return busy
 	case "ERR":

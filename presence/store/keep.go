@@ -44,6 +44,7 @@ type keeper struct {
 }
 
 func (k *keeper) tick(ctx context.Context) error {
+	k.servers.follow(ctx)
 	if _, err := k.tableCall(ctx, stepScript, banTTL.Milliseconds()); err != nil {
 		return fmt.Errorf("advance store time: %w", err)
 	}

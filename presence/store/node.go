@@ -18,7 +18,7 @@ const (
 	attemptTimeout = 2 * time.Second
 )
 
-// node is one Redis server; with sentinels, whichever is the primary.
+// node is one Redis server that holds data.
 type node struct {
 	addr string
 	// reads is a pool for everything whose order does not matter.
@@ -53,20 +53,12 @@ func (s *Store) newClient(addr string, pool int, onConnect func(context.Context,
 		password, err := s.cfg.Password()
 		return s.cfg.Username, password, err
 	}
-	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if s.cfg.Mode == Sentinel {
-		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: s.cfg.MasterName, SentinelAddrs: s.cfg.Addresses, CredentialsProviderContext: credentials,
-			Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: attemptTimeout, ReadTimeout: attemptTimeout,
-			ContextTimeoutEnabled: true, PoolSize: pool, PipelinePoolSize: -1, PoolTimeout: readTimeout,
-			DisableIdentity: true, TLSConfig: s.cfg.TLS, OnConnect: onConnect,
-		})
-	}
 	return redis.NewClient(&redis.Options{
 		Addr: addr, CredentialsProviderContext: credentials,
 		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: attemptTimeout, ReadTimeout: attemptTimeout,
 		ContextTimeoutEnabled: true, PoolSize: pool, PipelinePoolSize: -1, PoolTimeout: readTimeout,
-		DisableIdentity: true, TLSConfig: s.cfg.TLS, OnConnect: onConnect, MaintNotificationsConfig: quiet,
+		DisableIdentity: true, TLSConfig: s.cfg.TLS, OnConnect: onConnect,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 

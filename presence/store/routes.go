@@ -8,9 +8,13 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // refreshPause is the least time between two looks at who serves what.
@@ -32,15 +36,21 @@ func (r *routes) nodes() []*node {
 	return list
 }
 
-// servers knows the nodes of a Redis Cluster; outside of one there is a single node.
+// servers knows the nodes: those of a Redis Cluster, the primary that the sentinels name, or the one server.
+//
+// Sentinels are asked like cluster nodes, when something fails and once a second, and not listened to: a notification can
+// be lost, and a primary that was cut off would be written to until then. A new primary is a new node, whose clock is read
+// before it is written to.
 type servers struct {
 	store  *Store
 	routes atomic.Pointer[routes]
 	slots  [Partitions + 1]int
 
-	mu        sync.Mutex
-	byAddr    map[string]*node
-	refreshed time.Time
+	asking    sync.Mutex // held while the routes are asked for
+	refreshed time.Time  // guarded by asking
+
+	mu     sync.Mutex
+	byAddr map[string]*node // guarded by mu
 }
 
 func newServers(s *Store) *servers {
@@ -48,19 +58,25 @@ func newServers(s *Store) *servers {
 	for p := range v.slots {
 		v.slots[p] = clusterSlot(tag(p))
 	}
-	if s.cfg.Mode != Cluster {
-		n := v.nodeAt(s.cfg.Addresses[0])
-		r := &routes{}
-		for p := range r.node {
-			r.node[p] = n
-		}
-		v.routes.Store(r)
+	if s.cfg.Mode == Standalone {
+		v.routes.Store(single(v.nodeAt(s.cfg.Addresses[0])))
 	}
 	return v
 }
 
+// single routes everything to one node.
+func single(n *node) *routes {
+	r := &routes{}
+	for p := range r.node {
+		r.node[p] = n
+	}
+	return r
+}
+
 // nodeAt returns the node at an address. Nodes live as long as the store: one that left may be asked for the routes still.
 func (v *servers) nodeAt(addr string) *node {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	n, ok := v.byAddr[addr]
 	if !ok {
 		n = v.store.newNode(addr)
@@ -77,28 +93,29 @@ func (v *servers) close() {
 	}
 }
 
-// refresh asks the cluster who serves what. It does nothing outside of a cluster, and soon after it was done.
+// refresh asks the cluster or the sentinels who serves what, unless that was done a moment ago or is being done.
 func (v *servers) refresh(ctx context.Context) error {
-	if v.store.cfg.Mode != Cluster {
+	if v.store.cfg.Mode == Standalone {
 		return nil
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	if !v.asking.TryLock() {
+		return nil
+	}
+	defer v.asking.Unlock()
 	if time.Since(v.refreshed) < refreshPause {
 		return nil
 	}
-	addrs := slices.Clone(v.store.cfg.Addresses)
-	for addr := range v.byAddr {
-		if !slices.Contains(addrs, addr) {
-			addrs = append(addrs, addr)
-		}
+	v.refreshed = time.Now()
+	ask, addrs := v.askSentinel, slices.Clone(v.store.cfg.Addresses)
+	if v.store.cfg.Mode == Cluster {
+		ask = v.askCluster
+		addrs = append(addrs, v.others(addrs)...)
 	}
 	var failures []error
 	for _, addr := range addrs {
-		r, err := v.ask(ctx, addr)
+		r, err := ask(ctx, addr)
 		if err == nil {
 			v.routes.Store(r)
-			v.refreshed = time.Now()
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("ask %s: %w", addr, err))
@@ -106,8 +123,63 @@ func (v *servers) refresh(ctx context.Context) error {
 	return errors.Join(append([]error{ErrUnavailable}, failures...)...)
 }
 
-// ask reads the routes from one node. Slots that nobody serves keep the node that served them last.
-func (v *servers) ask(ctx context.Context, addr string) (*routes, error) {
+// others are the addresses of nodes that are not in the list.
+func (v *servers) others(addrs []string) (list []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for addr := range v.byAddr {
+		if !slices.Contains(addrs, addr) {
+			list = append(list, addr)
+		}
+	}
+	return list
+}
+
+// redirected returns the node that a MOVED or ASK answer of from names; nil if it cannot be understood. A cluster that does
+// not know its own addresses names the port only.
+func (v *servers) redirected(answer error, from *node) *node {
+	fields := strings.Fields(answer.Error())
+	if len(fields) != 3 {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(fields[2])
+	if err != nil {
+		return nil
+	}
+	if host == "" {
+		host, _, _ = net.SplitHostPort(from.addr) // it was dialled
+	}
+	return v.nodeAt(net.JoinHostPort(host, port))
+}
+
+// follow refreshes once a second where the servers can change without an error: a primary that was cut off from its
+// sentinels accepts writes, and nobody else sees them.
+func (v *servers) follow(ctx context.Context) {
+	if v.store.cfg.Mode == Sentinel {
+		_ = v.refresh(ctx) // whoever uses the routes sees the error
+	}
+}
+
+// askSentinel asks one sentinel for the primary.
+func (v *servers) askSentinel(ctx context.Context, addr string) (*routes, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	c := redis.NewSentinelClient(&redis.Options{Addr: addr, Protocol: 2, MaxRetries: -1, DialerRetries: 1, PoolSize: 1,
+		ContextTimeoutEnabled: true, DisableIdentity: true, TLSConfig: v.store.cfg.TLS,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	defer c.Close()
+	primary, err := c.GetMasterAddrByName(ctx, v.store.cfg.MasterName).Result()
+	if err != nil {
+		return nil, err
+	}
+	if len(primary) != 2 {
+		return nil, fmt.Errorf("it does not know %q", v.store.cfg.MasterName)
+	}
+	return single(v.nodeAt(net.JoinHostPort(primary[0], primary[1]))), nil
+}
+
+// askCluster reads the routes from one node. Slots that nobody serves keep the node that served them last.
+func (v *servers) askCluster(ctx context.Context, addr string) (*routes, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	ranges, err := v.nodeAt(addr).reads.ClusterSlots(ctx).Result()

@@ -26,6 +26,7 @@ type partLook struct {
 
 func (m *Member) look(ctx context.Context) (*look, error) {
 	s, l := m.store, m.lease.Load()
+	s.servers.follow(ctx)
 	var reqs []*request
 	nodes := s.servers.routes.Load().nodes()
 	for _, n := range nodes {

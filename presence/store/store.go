@@ -12,6 +12,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // Store is the model in Redis. Its methods may be called concurrently.
@@ -37,6 +40,7 @@ type Store struct {
 // to nobody else. Errors that may pass wrap [ErrUnavailable]; the others are [ErrForeignOwner], [ErrIncompatible] and those
 // of the configuration.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	quietClient()
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("configure the presence store: %w", err)
@@ -52,6 +56,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// quietClient silences the client library, whose one logger for the whole process prints a line for every failed dial. The
+// store tells of an outage itself, once.
+var quietClient = sync.OnceFunc(func() { redis.SetLogger(&logging.VoidLogger{}) })
 
 // Close ends the connections. Members that have not left are abandoned: what they have not written is lost, and their
 // leases run out.

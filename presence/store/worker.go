@@ -126,7 +126,7 @@ func (l *lanes) settle(w *worker) {
 			l.complete(o, reply, err)
 			continue
 		}
-		refresh = refresh || f == moved || f == connection
+		refresh = refresh || f == moved || f == connection || f == demoted
 		teach = teach || f == noScript
 		slow = slow || v == retrySlower
 		if v == retryHeld {
