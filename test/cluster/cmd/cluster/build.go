@@ -111,7 +111,10 @@ func (c *toolsCommand) Run(e *environment) error {
 	}
 	programs := c.Programs
 	if len(programs) == 0 {
-		programs = []string{"kube", "containerd", "coredns", "pause", "helm"}
+		programs = []string{"kube", "helm"}
+		if runtime.GOOS == "linux" {
+			programs = append(programs, "containerd", "coredns", "pause")
+		}
 	}
 	for _, program := range programs {
 		var path string

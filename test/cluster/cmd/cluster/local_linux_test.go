@@ -228,7 +228,7 @@ func (c tool) checkRestart() {
 func TestKilledUp(t *testing.T) {
 	c := newTool(t, "imc-selftest-k")
 	const usual = 6 * time.Second // of an up with the tools at hand
-	for range 8 {
+	for range 6 {
 		after := rand.N(usual)
 		ctx, cancel := context.WithTimeout(t.Context(), after) // which kills
 		output, err := c.command(ctx, "up").CombinedOutput()

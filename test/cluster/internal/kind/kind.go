@@ -68,7 +68,8 @@ func (c *Cluster) Kubeconfig() string { return filepath.Join(c.space.Cluster(c.n
 // Up makes the cluster unless it is there.
 func (c *Cluster) Up(ctx context.Context) error {
 	if err := Available(ctx); err != nil {
-		return err
+		return fmt.Errorf("kind needs a running Docker (%w). Without one: CLUSTER=local as root on Linux, or CLUSTER=current "+
+			"for the cluster of your kubeconfig's current context", err)
 	}
 	unlock, err := c.lock()
 	if err != nil {

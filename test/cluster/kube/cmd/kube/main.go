@@ -3,10 +3,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"k8s.io/component-base/cli"
@@ -15,37 +16,25 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
-	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
-	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
-	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
-
-	"github.com/imcluster/imcluster/test/cluster/kube/provisioner"
 )
 
+// components returns, by name, what makes the commands of this system.
+func components() map[string]func() *cobra.Command {
+	all := map[string]func() *cobra.Command{
+		"kube-apiserver": apiserver.NewAPIServerCommand,
+		"kubectl":        kubectl.NewDefaultKubectlCommand,
+	}
+	maps.Copy(all, clusterComponents())
+	return all
+}
+
 func main() {
-	var cmd *cobra.Command
-	switch name := filepath.Base(os.Args[0]); name {
-	case "kube-apiserver":
-		cmd = apiserver.NewAPIServerCommand()
-	case "kube-controller-manager":
-		cmd = kcm.NewControllerManagerCommand()
-	case "kube-scheduler":
-		cmd = scheduler.NewSchedulerCommand()
-	case "kube-proxy":
-		cmd = proxy.NewProxyCommand()
-	case "kubelet":
-		// Not the signal context: the command sets up its own, and a second
-		// set-up panics with "close of closed channel".
-		cmd = kubelet.NewKubeletCommand(context.Background())
-	case "kubectl":
-		cmd = kubectl.NewDefaultKubectlCommand()
-	case "volume-provisioner":
-		cmd = provisioner.NewCommand()
-	default:
-		fmt.Fprintf(os.Stderr, "%q is no component; call this program as kube-apiserver, kube-controller-manager, "+
-			"kube-scheduler, kube-proxy, kubelet, kubectl or volume-provisioner\n", name)
+	name := filepath.Base(os.Args[0])
+	newCommand, ok := components()[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "%q is no component; call this program as one of %q\n",
+			name, slices.Sorted(maps.Keys(components())))
 		os.Exit(2)
 	}
-	os.Exit(cli.Run(cmd))
+	os.Exit(cli.Run(newCommand()))
 }
