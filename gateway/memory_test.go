@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/imcluster/imcluster/gateway/auth"
 )
 
 // serverEnv makes the test binary a gateway on a registry in memory instead of running tests.
@@ -127,12 +130,17 @@ func await(t *testing.T, conn net.Conn, text string) {
 
 // serveProcess is the server process: a gateway that ends with its standard input.
 func serveProcess() int {
-	g, err := New(serverConfig())
+	w := newWorld()
+	w.forgetful = true
+	g, err := New(Config{
+		PodName: "gateway", Auth: auth.Insecure{}, PeerKeys: testKeys{"peer key"}, DrainWindow: time.Second,
+		Listen: "127.0.0.1:0", PeerListen: "127.0.0.1:0", join: w.join,
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	ctx, cancel := serverContext()
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
 	in := bufio.NewScanner(os.Stdin)

@@ -16,17 +16,25 @@ import (
 	"github.com/imcluster/imcluster/presence/store"
 )
 
+var binaryDir string // set by binary
+
 // binary builds cmd/gateway once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "imcluster-gateway")
-	if err != nil {
+var binary = sync.OnceValues(func() (_ string, err error) {
+	if binaryDir, err = os.MkdirTemp("", "imcluster-gateway"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "gateway")
+	path := filepath.Join(binaryDir, "gateway")
 	cmd := exec.Command("go", "build", "-o", path, "github.com/imcluster/imcluster/cmd/gateway")
 	cmd.Stderr = os.Stderr
 	return path, cmd.Run()
 })
+
+// removeBinary removes what was built.
+func removeBinary() {
+	if binaryDir != "" {
+		_ = os.RemoveAll(binaryDir)
+	}
+}
 
 // process is a gateway in a process of its own.
 type process struct {

@@ -29,15 +29,13 @@ const (
 	CodeIdle        Code = 408 // nothing was received for the idle timeout
 
 	CodeUnavailable Code = 500 // the store cannot be asked now; try again after delayMs
-	CodeTimeout     Code = 501 // the outcome is unknown; send it again with the same clientMsgId
 	CodeDraining    Code = 502 // this gateway is going away; connect again after delayMs
 	CodeInternal    Code = 503 // a fault of the server; try again after delayMs
 
-	CodeFrameTooLarge   Code = 600 // the frame exceeds the size limit
-	CodeTooManyFrames   Code = 601 // the client sends faster than its limit
-	CodeTooManyConns    Code = 602 // the gateway is full; connect again after delayMs
-	CodeSlowConsumer    Code = 603 // the client reads slower than it is sent to; reconnect
-	CodeTooManySessions Code = 604 // the user has too many devices
+	CodeFrameTooLarge Code = 600 // the frame exceeds the size limit
+	CodeTooManyFrames Code = 601 // the client sends faster than its limit
+	CodeTooManyConns  Code = 602 // the gateway is full; connect again after delayMs
+	CodeSlowConsumer  Code = 603 // the client reads slower than it is sent to; reconnect
 )
 
 // CloseCode returns the WebSocket close code of a connection that is closed because of c.
