@@ -144,6 +144,7 @@ func connect(ctx context.Context, cfg Config) (*websocket.Conn, error) {
 	}
 	ws, resp, err := dialer.DialContext(ctx, target.String(), header)
 	if err != nil && resp != nil {
+		defer resp.Body.Close()
 		const most = 512
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, most))
 		return nil, fmt.Errorf("%w: HTTP %s: %s", err, resp.Status, strings.TrimSpace(string(text)))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 
 	"github.com/imcluster/imcluster/client"
 	"github.com/imcluster/imcluster/internal/dev"
@@ -15,7 +14,7 @@ func Example() {
 	ctx := context.Background()
 	platform, err := dev.Start(ctx, dev.Config{}) // yours runs on Kubernetes
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer platform.Close()
 
@@ -26,17 +25,17 @@ func Example() {
 		OnMessage: func(m client.Message) { received <- m }, // acknowledged when this returns
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer bob.Close()
 	alice, err := client.Dial(ctx, client.Config{URL: platform.GatewayURLs[0], Token: "alice"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer alice.Close()
 
 	if _, err := alice.SendText(ctx, "bob", "你好"); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	m := <-received
 	fmt.Printf("%s: %s\n", m.From, m.Text())
@@ -48,19 +47,19 @@ func ExamplePresence() {
 	ctx := context.Background()
 	platform, err := dev.Start(ctx, dev.Config{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer platform.Close()
 	alice, err := client.Dial(ctx, client.Config{URL: platform.GatewayURLs[0], Token: "alice", DeviceID: "phone"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer alice.Close()
 
 	presence := client.Presence{URL: platform.PresenceURL, Key: platform.APIKey}
 	users, _, err := presence.BatchGet(ctx, []string{"alice", "carol"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, u := range users {
 		switch u.State {
@@ -82,17 +81,17 @@ func ExampleConn_Err() {
 	ctx := context.Background()
 	platform, err := dev.Start(ctx, dev.Config{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer platform.Close()
 
 	old, err := client.Dial(ctx, client.Config{URL: platform.GatewayURLs[0], Token: "alice"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	replacement, err := client.Dial(ctx, client.Config{URL: platform.GatewayURLs[1], Token: "alice"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer replacement.Close()
 

@@ -84,7 +84,14 @@ type request struct {
 	method, target, key, contentType, body string
 }
 
-func (q request) do(t *testing.T, h http.Handler) *http.Response {
+// answer is what a request got.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (q request) do(t *testing.T, h http.Handler) answer {
 	t.Helper()
 	server := httptest.NewServer(h)
 	defer server.Close()
@@ -102,18 +109,12 @@ func (q request) do(t *testing.T, h http.Handler) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	resp.Body = io.NopCloser(strings.NewReader(string(body)))
-	return resp
-}
-
-func bodyOf(resp *http.Response) string {
-	data, _ := io.ReadAll(resp.Body)
-	return string(data)
+	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 func TestAnswersAreAsDocumented(t *testing.T) {
@@ -135,8 +136,8 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			resp := request{tc.method, tc.target, "api", "", tc.body}.do(t, s.publicHandler())
-			if got := bodyOf(resp); resp.StatusCode != 200 || got != tc.want {
-				t.Errorf("status %d\n got %s\nwant %s", resp.StatusCode, got, tc.want)
+			if resp.status != 200 || resp.body != tc.want {
+				t.Errorf("status %d\n got %s\nwant %s", resp.status, resp.body, tc.want)
 			}
 		})
 	}
@@ -146,10 +147,9 @@ func TestUserIDsOfAllKindsInThePath(t *testing.T) {
 	s := newTestServer(t, &fakeModel{})
 	for _, id := range []string{"a:b", "a/b", "//", "{x}", "测试", "😀", "a b", "a+b", "a%2Fb", "?", "#", ".", "..", `"\`, "<&>", "presence:batchGet", strings.Repeat("😀", 32)} {
 		resp := request{"GET", "/v1/presence/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E"), "api", "", ""}.do(t, s.publicHandler())
-		var answer struct{ User string }
-		body := bodyOf(resp)
-		if err := json.Unmarshal([]byte(body), &answer); err != nil || resp.StatusCode != 200 || answer.User != id {
-			t.Errorf("%q: status %d, body %s, %v", id, resp.StatusCode, body, err)
+		var got struct{ User string }
+		if err := json.Unmarshal([]byte(resp.body), &got); err != nil || resp.status != 200 || got.User != id {
+			t.Errorf("%q: status %d, body %s, %v", id, resp.status, resp.body, err)
 		}
 	}
 }
@@ -200,29 +200,29 @@ func TestMistakesAreAnsweredWithWhatToDo(t *testing.T) {
 }
 
 // checkError checks that resp is a well-formed error.
-func checkError(t *testing.T, resp *http.Response, status int, code, says string) {
+func checkError(t *testing.T, resp answer, status int, code, says string) {
 	t.Helper()
 	var body internalapi.ErrorBody
-	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
-		t.Fatalf("status %d: %v", resp.StatusCode, err)
+	if err := json.Unmarshal([]byte(resp.body), &body); err != nil {
+		t.Fatalf("status %d: %v", resp.status, err)
 	}
-	if resp.StatusCode != status || body.Error.Code != code || !strings.Contains(body.Error.Message, says) {
-		t.Errorf("got %d %+v, want %d %s saying %q", resp.StatusCode, body.Error, status, code, says)
+	if resp.status != status || body.Error.Code != code || !strings.Contains(body.Error.Message, says) {
+		t.Errorf("got %d %+v, want %d %s saying %q", resp.status, body.Error, status, code, says)
 	}
-	if ct := resp.Header.Get("Content-Type"); ct != "application/json" {
+	if ct := resp.header.Get("Content-Type"); ct != "application/json" {
 		t.Errorf("content type %q", ct)
 	}
 	switch status {
 	case 401:
-		if resp.Header.Get("WWW-Authenticate") == "" {
+		if resp.header.Get("WWW-Authenticate") == "" {
 			t.Error("401 without WWW-Authenticate")
 		}
 	case 405:
-		if resp.Header.Get("Allow") == "" {
+		if resp.header.Get("Allow") == "" {
 			t.Error("405 without Allow")
 		}
 	case 503:
-		if resp.Header.Get("Retry-After") == "" {
+		if resp.header.Get("Retry-After") == "" {
 			t.Error("503 without Retry-After")
 		}
 	}
@@ -232,8 +232,8 @@ func TestHeadIsGetWithoutBody(t *testing.T) {
 	s := newTestServer(t, &fakeModel{})
 	get := request{"GET", "/v1/presence/on1", "api", "", ""}.do(t, s.publicHandler())
 	head := request{"HEAD", "/v1/presence/on1", "api", "", ""}.do(t, s.publicHandler())
-	if head.StatusCode != 200 || head.Header.Get("Content-Length") != get.Header.Get("Content-Length") || bodyOf(head) != "" {
-		t.Errorf("HEAD answered %d, %v", head.StatusCode, head.Header)
+	if head.status != 200 || head.header.Get("Content-Length") != get.header.Get("Content-Length") || head.body != "" {
+		t.Errorf("HEAD answered %+v", head)
 	}
 }
 
@@ -259,9 +259,8 @@ func TestListAndCountAreUnavailableWithoutRedis(t *testing.T) {
 func TestBeforeTheFirstContactUsersAreUnknown(t *testing.T) {
 	s := newTestServer(t, nil)
 	resp := request{"POST", "/v1/presence:batchGet", "api", "application/json; charset=utf-8", `{"users":["on1","x"]}`}.do(t, s.publicHandler())
-	body := bodyOf(resp)
-	if resp.StatusCode != 200 || strings.Count(body, `"state":"unknown","reason":"unavailable"`) != 2 || !strings.Contains(body, `"degraded":true`) {
-		t.Errorf("status %d, %s", resp.StatusCode, body)
+	if resp.status != 200 || strings.Count(resp.body, `"state":"unknown","reason":"unavailable"`) != 2 || !strings.Contains(resp.body, `"degraded":true`) {
+		t.Errorf("status %d, %s", resp.status, resp.body)
 	}
 }
 

@@ -159,8 +159,7 @@ func orNone(names []string) string {
 // checkUser refuses what cannot be a user id; the error names the field.
 func checkUser(field, id string) error {
 	err := wire.CheckUserID(id)
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return invalid("%s: %s", field, e.Message)
 	}
 	return err

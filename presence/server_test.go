@@ -149,11 +149,11 @@ func startGateway(t *testing.T, address, pod string, users ...string) *gateway {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.member.Run(ctx) }()
+	var running sync.WaitGroup
+	running.Go(func() { _ = g.member.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		running.Wait()
 		_ = st.Close()
 	})
 	for i, user := range users {

@@ -104,7 +104,7 @@ func startServerOnce(ctx context.Context, path, dir string) (*redis, error) {
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = boundToUs()
 
-	exited := make(chan error, 1)
+	exited := make(chan struct{})
 	started := make(chan error, 1)
 	go func() {
 		// The signal that ends the child with us comes when the thread ends that started it, so that thread has to stay.
@@ -113,7 +113,8 @@ func startServerOnce(ctx context.Context, path, dir string) (*redis, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			exited <- cmd.Wait()
+			_ = cmd.Wait()
+			close(exited)
 		}
 	}()
 	if err := <-started; err != nil {
@@ -138,13 +139,12 @@ func startServerOnce(ctx context.Context, path, dir string) (*redis, error) {
 }
 
 // waitForServer waits until the server answers a PING.
-func waitForServer(ctx context.Context, address string, exited chan error) error {
+func waitForServer(ctx context.Context, address string, exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, redisStartTimeout)
 	defer cancel()
 	for {
 		select {
-		case err := <-exited:
-			exited <- err // for who waits for the end
+		case <-exited:
 			return errors.New("it ended at once")
 		case <-ctx.Done():
 			return fmt.Errorf("it does not answer on %s: %w", address, ctx.Err())
