@@ -1,7 +1,9 @@
 package presence_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +43,8 @@ type service struct {
 	stop func() error // ends Run and returns its error
 }
 
-// startService runs a server on redis until the test ends.
-func startService(t *testing.T, address string, change ...func(*presence.Config)) *service {
+// startService runs a server on a Redis until the test ends.
+func startService(t testing.TB, address string, change ...func(*presence.Config)) *service {
 	t.Helper()
 	tel, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test"})
 	if err != nil {
@@ -115,7 +117,7 @@ func (g *gateway) Count() int {
 func (g *gateway) Replaced(store.Session) {}
 
 // logIn registers a session of a user.
-func (g *gateway) logIn(t *testing.T, user string, conn uint64) {
+func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
 	t.Helper()
 	s := store.Session{User: user, Device: "phone", Platform: "ios", Conn: conn}
 	_, since, err := g.member.Register(t.Context(), s)
@@ -138,9 +140,14 @@ func (g *gateway) logOut(user string) {
 }
 
 // startGateway joins a gateway with a session of each user.
-func startGateway(t *testing.T, address, pod string, users ...string) *gateway {
+func startGateway(t testing.TB, address, pod string, users ...string) *gateway {
 	t.Helper()
-	st, err := store.Open(t.Context(), storeConfig(address))
+	return joinGateway(t, storeConfig(address), pod, users...)
+}
+
+func joinGateway(t testing.TB, cfg store.Config, pod string, users ...string) *gateway {
+	t.Helper()
+	st, err := store.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +170,7 @@ func startGateway(t *testing.T, address, pod string, users ...string) *gateway {
 }
 
 // eventually waits until check returns no error.
-func eventually(t *testing.T, check func() error) {
+func eventually(t testing.TB, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -179,7 +186,7 @@ func eventually(t *testing.T, check func() error) {
 }
 
 // states asks for users and returns "state" or "state/reason" of each.
-func (s *service) states(t *testing.T, users ...string) (states []string, degraded bool) {
+func (s *service) states(t testing.TB, users ...string) (states []string, degraded bool) {
 	t.Helper()
 	answer, fresh, err := s.BatchGet(t.Context(), users)
 	if err != nil {
@@ -192,7 +199,7 @@ func (s *service) states(t *testing.T, users ...string) (states []string, degrad
 }
 
 // become waits until users have the states.
-func (s *service) become(t *testing.T, want []string, users ...string) {
+func (s *service) become(t testing.TB, want []string, users ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		if got, _ := s.states(t, users...); !cmp.Equal(got, want) {
@@ -380,6 +387,33 @@ func TestEmptiedRedisMakesNobodyOffline(t *testing.T) {
 	})
 }
 
+// One shard of a Redis Cluster that does not answer leaves the users of the others alone.
+func TestPausedShardMakesItsUsersUnknown(t *testing.T) {
+	cluster := testredis.StartCluster(t, 3)
+	cfg := storeConfig("")
+	cfg.Mode, cfg.Addresses = store.Cluster, cluster.Addrs()
+	s := startService(t, "", func(c *presence.Config) { c.Store = cfg })
+	var users []string
+	for i := range 100 {
+		users = append(users, fmt.Sprint("user", i))
+	}
+	joinGateway(t, cfg, "gw-1", users...)
+	s.become(t, slices.Repeat([]string{"online"}, len(users)), users...)
+
+	leases := cluster.NodeOf("{gw}")
+	cluster.Nodes[(leases+1)%3].Pause()
+	count := map[string]int{}
+	states, degraded := s.states(t, users...)
+	for _, state := range states {
+		count[state]++
+	}
+	if online, unknown := count["online"], count["unknown/unavailable"]; !degraded || online < 40 || unknown < 10 || online+unknown != 100 {
+		t.Errorf("with a shard paused: %v, degraded %v", count, degraded)
+	}
+	cluster.Nodes[(leases+1)%3].Resume()
+	s.become(t, slices.Repeat([]string{"online"}, len(users)), users...)
+}
+
 // Readiness comes with the first answer of Redis, and goes only when the server stops.
 func TestReadiness(t *testing.T) {
 	redis := testredis.Start(t)
@@ -482,4 +516,40 @@ func TestMetricsTellWhatWasAnswered(t *testing.T) {
 	if strings.Contains(metrics, "alice") {
 		t.Error("/metrics names users")
 	}
+}
+
+// BenchmarkBatchGet asks for 1,000 users over HTTP, 300 of them online, 400 offline and 300 never seen.
+func BenchmarkBatchGet(b *testing.B) {
+	redis := testredis.Start(b)
+	s := startService(b, redis.Addr)
+	const users = 1000
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("user-%06d", i)
+	}
+	g := startGateway(b, redis.Addr, "gw-1", ids[:700]...)
+	for _, id := range ids[300:700] {
+		g.logOut(id)
+	}
+	s.become(b, []string{"online", "offline", "unknown/never_seen"}, ids[299], ids[699], ids[700])
+	body, err := json.Marshal(map[string][]string{"users": ids})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL+"/v1/presence:batchGet", bytes.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer api")
+		resp, err := s.HTTP.Do(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
+			b.Fatal(resp.Status, err)
+		}
+		_ = resp.Body.Close()
+	}
+	b.ReportMetric(float64(b.N)*users/b.Elapsed().Seconds(), "users/s")
 }

@@ -143,6 +143,7 @@ func (c *chatCommand) leave(ctx context.Context, conn *client.Conn) error {
 // handleLine does what a line says; what goes wrong with it does not end the chat.
 func (c *chatCommand) handleLine(ctx context.Context, p *printer, conn *client.Conn, line string) {
 	to, text, private := strings.Cut(line, ";;")
+	to, text = strings.TrimSpace(to), strings.TrimSpace(text)
 	if !private {
 		to, text = c.To, line
 	}
