@@ -87,17 +87,17 @@ func (c *conn) sessionLocked() store.Session {
 }
 
 // close sends the frames, closes the connection, and ends its session or starts its grace. Only the first call has an
-// effect; it returns whether it was that.
-func (c *conn) close(reason closeReason, frames ...wire.Frame) bool {
-	return c.closeWith(reason, reasons[reason].code, frames...)
+// effect.
+func (c *conn) close(reason closeReason, frames ...wire.Frame) {
+	c.closeWith(reason, reasons[reason].code, frames...)
 }
 
 // closeWith is close with a close code other than that of the reason.
-func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) bool {
+func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) {
 	c.mu.Lock()
 	if c.closing != reasonNone {
 		c.mu.Unlock()
-		return false
+		return
 	}
 	c.closing = reason
 	if reason == reasonSlowConsumer {
@@ -120,7 +120,6 @@ func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) boo
 	if start {
 		c.g.workers.run(task{conn: c, write: true})
 	}
-	return true
 }
 
 // endSessionLocked ends the session because of the connection's end, or starts its grace. It returns what has to be done

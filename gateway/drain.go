@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// reconnectDelayMin and reconnectDelayMax bound the delay that a client is asked to wait before it reconnects. The
+	// reconnectDelayLow and reconnectDelayHigh bound the delay that a client is asked to wait before it reconnects. The
 	// requests themselves are spread over time, so it only has to blur their beat.
-	reconnectDelayMin = 100 * time.Millisecond
-	reconnectDelayMax = 500 * time.Millisecond
+	reconnectDelayLow  = 100 * time.Millisecond
+	reconnectDelayHigh = 500 * time.Millisecond
 	// stayTimeout is how long after its delay a client that was asked to reconnect may stay.
 	stayTimeout = 5 * time.Second
 	// aloneTimeout is how long nobody else must be seen before that is believed: the lease table is read once a second.
@@ -52,7 +52,7 @@ func (g *Gateway) drain(ctx context.Context, joined chan error) {
 		return
 	}
 	g.draining.Store(true)
-	g.clients.Close() //nolint:errcheck // it is not accepted from any more
+	g.clients.Close()
 	g.closeNotLoggedIn()
 	g.moveAll(ctx, failed, *member)
 }
@@ -132,7 +132,7 @@ func drainShare(peers []store.Peer, self store.Epoch, rate int) (others int, sha
 
 // move asks the client to reconnect elsewhere. It returns false if there is nobody to ask.
 func (c *conn) move() bool {
-	ms := between(reconnectDelayMin, reconnectDelayMax)
+	ms := between(reconnectDelayLow, reconnectDelayHigh)
 	c.mu.Lock()
 	if c.closing != reasonNone || c.moving {
 		c.mu.Unlock()

@@ -136,7 +136,7 @@ func (g *Gateway) Close() {
 	g.cancel()
 	for _, l := range []*net.TCPListener{g.clients, g.forPeers, g.forOps} {
 		if l != nil {
-			l.Close() //nolint:errcheck // nothing follows
+			l.Close()
 		}
 	}
 	g.metrics.close()
@@ -145,8 +145,7 @@ func (g *Gateway) Close() {
 	}
 }
 
-// Addr, PeerAddr and OpsAddr are the addresses that the gateway listens on for clients (WebSocket at /ws), for other
-// gateways, and for probes and metrics; OpsAddr is nil without the last.
+// Addr is the address for clients: WebSocket at /ws.
 func (g *Gateway) Addr() net.Addr { return g.clients.Addr() }
 
 // PeerAddr is the address for other gateways.
@@ -186,7 +185,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	g.ready.Store(false)
-	g.stop(base, servers)
+	g.stop(servers)
 	if err == nil && !left {
 		g.leave(base)
 	}
@@ -225,9 +224,9 @@ func (g *Gateway) serve(wg *sync.WaitGroup, failed chan<- error) []*http.Server 
 }
 
 // stop closes all connections and servers, and waits for everything but the membership and the wheel.
-func (g *Gateway) stop(ctx context.Context, servers []*http.Server) {
+func (g *Gateway) stop(servers []*http.Server) {
 	g.draining.Store(true)
-	servers[0].Close() //nolint:errcheck // listeners only; connections are ours
+	servers[0].Close()
 	g.closeAll(reasonStopped)
 	g.awaitReaders(closeTimeout + time.Second)
 	g.cancel()
@@ -235,7 +234,7 @@ func (g *Gateway) stop(ctx context.Context, servers []*http.Server) {
 	g.workers.close()
 	g.readers.Wait()
 	for _, s := range servers[1:] {
-		s.Close() //nolint:errcheck // nothing follows
+		s.Close()
 	}
 }
 

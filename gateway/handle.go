@@ -134,8 +134,7 @@ func (c *conn) refuse(fr *wire.Frame, err error, state sessionState) {
 // type 0.
 func refusal(t wire.Type, fr *wire.Frame, err error) wire.Frame {
 	answer := wire.Frame{Type: wire.TypeUnknown, Code: wire.CodeInternal, Message: "a fault of the server"}
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		answer.Code, answer.Message = e.Code, e.Message
 	}
 	switch t {

@@ -145,7 +145,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	}
 	c.opened(since)
 	if prev != nil {
-		c.g.kick(member, session.User, prev)
+		c.g.kick(session.User, prev)
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (c *conn) opened(since time.Time) {
 }
 
 // kick closes the connection that a device had before it logged in here.
-func (g *Gateway) kick(member membership, user string, holder *store.Holder) {
+func (g *Gateway) kick(user string, holder *store.Holder) {
 	if g.isOwn(holder.Epoch) {
 		g.kickLocal(user, holder.Conn)
 		return

@@ -86,7 +86,7 @@ func (g *Gateway) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	if err := (*m).Leave(ctx, reconnectDelayMax+g.cfg.Store.Grace); err != nil {
+	if err := (*m).Leave(ctx, reconnectDelayHigh+g.cfg.Store.Grace); err != nil {
 		g.cfg.Logger.Warn("leaving the cluster; the lease will run out by itself", "error", err)
 	}
 }

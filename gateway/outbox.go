@@ -186,7 +186,7 @@ func (c *conn) writeFailed(err error) {
 // received data unread would reset the connection, and the client might never read why.
 func (c *conn) endWritingLocked(err error) {
 	if err != nil || c.sawEnd {
-		c.sock.Close() //nolint:errcheck // nothing follows
+		c.sock.Close()
 		return
 	}
 	_ = c.sock.SetReadDeadline(time.Now().Add(closeTimeout)) // an error means that it is closed

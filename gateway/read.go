@@ -65,7 +65,7 @@ func (c *conn) readFrame(r io.Reader, buf *[]byte) (large bool, err error) {
 		}
 		n, err := r.Read(b[len(b):min(cap(b), limit+1)])
 		b = b[:len(b)+n]
-		if err == io.EOF { //nolint:errorlint // io.Reader returns it unwrapped
+		if err == io.EOF {
 			*buf = b
 			return len(b) > limit, nil
 		}
@@ -120,7 +120,7 @@ func (c *conn) readFailed(err error) {
 	c.sawEnd = true
 	if closed == nil || c.broken {
 		c.broken = true
-		c.sock.Close() //nolint:errcheck // nothing follows
+		c.sock.Close()
 	}
 	c.mu.Unlock()
 	c.g.ended(c)

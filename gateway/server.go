@@ -38,7 +38,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	sock := socketOf(ws)
 	if sock == nil {
-		ws.Close() //nolint:errcheck // cannot happen: the listener wraps all
+		ws.Close()
 		return
 	}
 	c := &conn{g: g, ws: ws, sock: sock, pinged: -1}
@@ -51,7 +51,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 	ws.SetPongHandler(c.gotPong)
 	ws.SetCloseHandler(ignoreClose)
 	if !g.started(c) {
-		ws.Close() //nolint:errcheck // nothing follows
+		ws.Close()
 		return
 	}
 	if n >= g.cfg.MaxConnections {
@@ -156,7 +156,7 @@ func (g *Gateway) awaitReaders(d time.Duration) {
 	case <-done:
 	case <-time.After(d):
 		for _, c := range g.all() {
-			c.sock.Close() //nolint:errcheck // nothing follows
+			c.sock.Close()
 		}
 		<-done
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -49,11 +50,7 @@ func (w *world) setDown(down bool) {
 func (w *world) devices(user string) map[string]store.Holder {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	devices := map[string]store.Holder{}
-	for d, h := range w.holders[user] {
-		devices[d] = h
-	}
-	return devices
+	return maps.Clone(w.holders[user])
 }
 
 type worldMember struct {

@@ -64,7 +64,7 @@ func TestMessageID(t *testing.T) {
 	if len(seen) != 6 {
 		t.Errorf("%d ids of 6 messages", len(seen))
 	}
-	if MessageID("a", "b", "") == MessageID("a", "b", "") {
+	if first, second := MessageID("a", "b", ""), MessageID("a", "b", ""); first == second {
 		t.Error("two messages without clientMsgId have the same id")
 	}
 }

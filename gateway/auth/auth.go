@@ -109,8 +109,7 @@ func refusal(err error) error {
 
 // message is the text of a wire.Error without its code.
 func message(err error) string {
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e.Message
 	}
 	return err.Error()

@@ -177,7 +177,7 @@ func (l *link) stream(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing follows
+	defer conn.Close()
 	timeout := time.AfterFunc(handshakeTimeout, func() { cancel(errHandshakeTimeout) })
 	stream, err := peerv1.NewPeerClient(conn).Connect(ctx)
 	if err == nil {

@@ -20,6 +20,12 @@ func start(t *testing.T) *Wheel {
 	return w
 }
 
+// sleep lets synctest's clock run, and what is due then finish.
+func sleep(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // synctest's clock
+	synctest.Wait()
+}
+
 func TestTimersFireOnceWithinOneTick(t *testing.T) {
 	for _, d := range []time.Duration{0, time.Millisecond, tick, 3 * tick, 10 * time.Second, 51200 * time.Millisecond, 5 * time.Minute} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -27,7 +33,7 @@ func TestTimersFireOnceWithinOneTick(t *testing.T) {
 				w := start(t)
 				begin, fired := time.Now(), []time.Duration{}
 				w.AfterFunc(d, func() { fired = append(fired, time.Since(begin)) })
-				time.Sleep(d + 2*time.Minute) //nolint:forbidigo // synctest's clock
+				sleep(d + 2*time.Minute)
 				if len(fired) != 1 {
 					t.Fatalf("fired %d times", len(fired))
 				}
@@ -49,7 +55,7 @@ func TestStoppedTimerDoesNotFire(t *testing.T) {
 		if w.Stop(timer) {
 			t.Error("a second Stop says that the timer was scheduled")
 		}
-		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock
+		sleep(time.Minute)
 	})
 }
 
@@ -62,7 +68,7 @@ func TestRescheduleMovesTheTimer(t *testing.T) {
 		timer := &Timer{}
 		w.Schedule(timer, time.Second, fire)
 		w.Schedule(timer, 5*time.Second, fire)
-		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock
+		sleep(time.Minute)
 		if at < 5*time.Second || at > 5*time.Second+2*tick {
 			t.Errorf("fired after %v, want 5s", at)
 		}
@@ -83,9 +89,9 @@ func TestTimersMayScheduleAndStopFromExpire(t *testing.T) {
 				w.AfterFunc(tick, again)
 			}
 		}
+		victim = w.AfterFunc(10*tick, func() { t.Error("the stopped timer fired") })
 		w.AfterFunc(tick, again)
-		victim = w.AfterFunc(tick, func() { t.Error("the stopped timer fired") })
-		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock
+		sleep(time.Minute)
 		if fired != 10 {
 			t.Errorf("fired %d times, want 10", fired)
 		}
@@ -99,7 +105,7 @@ func TestManyTimersOfOneTick(t *testing.T) {
 		for i := range 10000 {
 			w.AfterFunc(time.Duration(i%7)*time.Second+time.Second, func() { fired.Add(1) })
 		}
-		time.Sleep(time.Minute) //nolint:forbidigo // synctest's clock
+		sleep(time.Minute)
 		if fired.Load() != 10000 {
 			t.Errorf("fired %d of 10000", fired.Load())
 		}
@@ -112,7 +118,7 @@ func TestStoppedProcessIsForgiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t)
 		w.AfterFunc(tick, func() { time.Sleep(time.Minute) }) //nolint:forbidigo // a stopped process
-		time.Sleep(time.Minute + 5*tick)                      //nolint:forbidigo // synctest's clock
+		sleep(time.Minute + 5*tick)
 		if now := w.Now(); now > MaxStep+10*tick {
 			t.Errorf("the wheel's clock advanced by %v", now)
 		}
