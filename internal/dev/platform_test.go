@@ -3,8 +3,11 @@ package dev_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +53,57 @@ func TestDemonstration(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Behind a Service nobody chooses the gateway: the second user connects until it is another one.
+func TestDemonstrationBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	p := start(t, dev.Config{})
+	// alice and then bob come to the first gateway, bob's second connection to the other one.
+	service := forward(t, p.GatewayURLs[0], p.GatewayURLs[0], p.GatewayURLs[1])
+	var details []string
+	err := demo.Run(t.Context(), demo.Config{GatewayURLs: []string{service}, Presence: p.Presence(),
+		Token:  func(user string) (string, error) { return user, nil },
+		Report: func(s demo.Step) { details = append(details, s.Detail) }})
+	if err != nil || details[1] != "on gateway-2 (connections tried: 2)" {
+		t.Errorf("%q, %v", details, err)
+	}
+}
+
+// forward returns the URL of a listener whose connections go to targets in turn.
+func forward(t *testing.T, targets ...string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for i := 0; ; i++ {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			target, err := url.Parse(targets[i%len(targets)])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out, err := net.Dial("tcp", target.Host)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			relay := func(from, to net.Conn) {
+				_, _ = io.Copy(to, from)
+				_ = to.Close()
+			}
+			conns.Go(func() { relay(in, out) })
+			conns.Go(func() { relay(out, in) })
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); conns.Wait() })
+	return "ws://" + listener.Addr().String()
 }
 
 func TestOneGatewayIsNotEnoughForTheDemonstration(t *testing.T) {
