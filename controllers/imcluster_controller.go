@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -206,16 +207,18 @@ func statusConfiguration(im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) 
 	return imv1ac.IMCluster(im.Name, im.Namespace).WithUID(im.UID).WithStatus(ac), nil
 }
 
-// announce makes an event of a change of readiness.
+// announce makes an event of a change of readiness. The steps of a rollout that goes on are not worth one.
 func (r *Reconciler) announce(im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) {
 	now := status.Find(next.Conditions, v1alpha1.ConditionReady)
 	before := status.Find(im.Status.Conditions, v1alpha1.ConditionReady)
-	if before.Status == now.Status && before.Reason == now.Reason {
+	working := func(conditions []metav1.Condition) bool {
+		return status.Find(conditions, v1alpha1.ConditionReconciling).Type != ""
+	}
+	if before.Status == now.Status && (before.Reason == now.Reason || working(im.Status.Conditions) && working(next.Conditions)) {
 		return
 	}
 	kind := corev1.EventTypeNormal
-	if status.Find(next.Conditions, v1alpha1.ConditionStalled).Type != "" ||
-		now.Reason == status.ReasonSecretMissing || now.Reason == status.ReasonSecretInvalid || now.Reason == status.ReasonWriteFailed {
+	if now.Status != metav1.ConditionTrue && !working(next.Conditions) && now.Reason != status.ReasonSuspended {
 		kind = corev1.EventTypeWarning
 	}
 	r.recorder.Eventf(im, nil, kind, now.Reason, "Reconcile", "%s", now.Message)

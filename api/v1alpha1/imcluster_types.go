@@ -4,8 +4,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// IMCluster is a messaging and presence platform: gateway pods that hold the WebSocket connections of
-// clients, presence pods that answer who is online, and a Redis that both share.
+// IMCluster is a messaging and presence platform: gateway pods that hold the
+// WebSocket connections of clients, presence pods that answer who is online,
+// and a Redis that both share.
 //
 // +genclient
 // +kubebuilder:object:root=true
@@ -35,7 +36,8 @@ type IMCluster struct {
 	// +required
 	Spec IMClusterSpec `json:"spec"`
 
-	// status is what the operator last observed. Until the operator has spoken, Ready is Unknown.
+	// status is what the operator last observed. Until the operator has spoken,
+	// Ready is Unknown.
 	// +optional
 	// +kubebuilder:default={observedGeneration: 0, conditions: {{type: "Ready", status: "Unknown", reason: "Pending", message: "Waiting for the operator", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
 	Status IMClusterStatus `json:"status,omitzero"`
@@ -54,26 +56,30 @@ type IMClusterList struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.redis.managed) == has(oldSelf.redis.managed)",message="redis cannot move between managed and external in place: stored messages would stay behind; create another IMCluster instead"
 type IMClusterSpec struct {
-	// image is the data-plane image, which gateway and presence pods run. If unset, the operator uses the
-	// image that it was installed with; set it to pin the data plane across operator upgrades, or to use
-	// a mirror. A change replaces gateway and presence pods one after the other.
+	// image is the data-plane image, which gateway and presence pods run. If
+	// unset, the operator uses the image that it was installed with; set it to
+	// pin the data plane across operator upgrades, or to use a mirror. A change
+	// replaces gateway and presence pods one after the other.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// suspend stops the operator from changing anything that belongs to this IMCluster. Pods keep running
-	// and users stay connected; nothing is scaled, repaired or deleted until suspend is false again.
-	// Default false. To stop the pods instead, scale to 0.
+	// suspend stops the operator from changing anything that belongs to this
+	// IMCluster. Pods keep running and users stay connected; nothing is scaled,
+	// repaired or deleted until suspend is false again. Default false. To stop
+	// the pods instead, scale to 0.
 	// +optional
 	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
 
-	// auth says how clients prove who they are when they log in. There is no default.
+	// auth says how clients prove who they are when they log in. There is no
+	// default.
 	// +required
 	Auth Auth `json:"auth"`
 
-	// gateway configures the pods that hold the WebSocket connections of clients.
+	// gateway configures the pods that hold the WebSocket connections of
+	// clients.
 	// +optional
 	// +kubebuilder:default={}
 	Gateway Gateway `json:"gateway,omitempty"`
@@ -83,13 +89,13 @@ type IMClusterSpec struct {
 	// +kubebuilder:default={}
 	Presence Presence `json:"presence,omitempty"`
 
-	// redis is where sessions and messages are kept: exactly one of managed (a Redis that the operator
-	// runs) and external (your own).
+	// redis is where sessions and messages are kept: exactly one of managed (a
+	// Redis that the operator runs) and external (your own).
 	// +required
 	Redis Redis `json:"redis"`
 
-	// observability configures where the pods send traces. Metrics are always served, at /metrics on the
-	// ops port of every pod.
+	// observability configures where the pods send traces. Metrics are always
+	// served, at /metrics on the ops port of every pod.
 	// +optional
 	Observability *Observability `json:"observability,omitempty"`
 }
@@ -105,8 +111,9 @@ type SecretReference struct {
 
 // Observability configures where the pods send traces.
 type Observability struct {
-	// otlpEndpoint is the host:port of an OpenTelemetry collector that takes traces over gRPC. If unset,
-	// no traces are sent. A change replaces gateway and presence pods one after the other.
+	// otlpEndpoint is the host:port of an OpenTelemetry collector that takes
+	// traces over gRPC. If unset, no traces are sent. A change replaces gateway
+	// and presence pods one after the other.
 	// +optional
 	// +kubebuilder:validation:MaxLength=261
 	// +kubebuilder:validation:Pattern=`^[^\s,/]+:[0-9]{1,5}$`

@@ -4,20 +4,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Condition types of an IMCluster. Ready, GatewayAvailable, PresenceAvailable and RedisAvailable are
-// always there; the others only while they are true.
+// Condition types of an IMCluster. Ready, GatewayAvailable,
+// PresenceAvailable and RedisAvailable are always there; the others only
+// while they are true.
 const (
-	// ConditionReady is true when the spec of the observed generation is fully in effect.
+	// ConditionReady is true when the spec of the observed generation is fully
+	// in effect.
 	ConditionReady = "Ready"
-	// ConditionGatewayAvailable is true while at least one gateway pod takes connections.
+	// ConditionGatewayAvailable is true while at least one gateway pod takes
+	// connections.
 	ConditionGatewayAvailable = "GatewayAvailable"
-	// ConditionPresenceAvailable is true while at least one presence pod answers queries.
+	// ConditionPresenceAvailable is true while at least one presence pod answers
+	// queries.
 	ConditionPresenceAvailable = "PresenceAvailable"
 	// ConditionRedisAvailable is true while the Redis can be used.
 	ConditionRedisAvailable = "RedisAvailable"
-	// ConditionReconciling is true while the operator or Kubernetes still works on the spec.
+	// ConditionReconciling is true while the operator or Kubernetes still works
+	// on the spec.
 	ConditionReconciling = "Reconciling"
-	// ConditionStalled is true when nothing goes on without a change by the user.
+	// ConditionStalled is true when nothing goes on without a change by the
+	// user.
 	ConditionStalled = "Stalled"
 	// ConditionInsecureAuth is true while anybody can log in as anybody.
 	ConditionInsecureAuth = "InsecureAuth"
@@ -25,15 +31,17 @@ const (
 
 // IMClusterStatus is what the operator last observed.
 type IMClusterStatus struct {
-	// conditions say what works and what does not: Ready, GatewayAvailable, PresenceAvailable and
-	// RedisAvailable always; Reconciling, Stalled and InsecureAuth only while they are true.
+	// conditions say what works and what does not: Ready, GatewayAvailable,
+	// PresenceAvailable and RedisAvailable always; Reconciling, Stalled and
+	// InsecureAuth only while they are true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// observedGeneration is the metadata.generation that the rest of the status speaks of.
+	// observedGeneration is the metadata.generation that the rest of the status
+	// speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration"`
 
@@ -53,8 +61,8 @@ type IMClusterStatus struct {
 	// +optional
 	URLs *URLs `json:"urls,omitempty"`
 
-	// usage counts connections and users. It is collected beside everything else and written at most every
-	// 30 s, when a number has moved by 1 % or more.
+	// usage counts connections and users. It is collected beside everything else
+	// and written at most every 30 s, when a number has moved by 1 % or more.
 	// +optional
 	Usage *Usage `json:"usage,omitempty"`
 }
@@ -78,7 +86,8 @@ type GatewayStatus struct {
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
 
-	// updatedReplicas is the number of gateway pods with the current pod template.
+	// updatedReplicas is the number of gateway pods with the current pod
+	// template.
 	// +optional
 	UpdatedReplicas int32 `json:"updatedReplicas"`
 
@@ -119,7 +128,8 @@ type RedisStatus struct {
 
 // URLs are where to reach the platform.
 type URLs struct {
-	// websocket is where clients connect: through the Ingress if there is one, otherwise inside the cluster.
+	// websocket is where clients connect: through the Ingress if there is one,
+	// otherwise inside the cluster.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	WebSocket string `json:"websocket,omitempty"`
@@ -140,7 +150,8 @@ type Usage struct {
 	// +optional
 	OnlineUsers int64 `json:"onlineUsers"`
 
-	// asOf is when these numbers were read. While they move by less than 1 % it stays as it is.
+	// asOf is when these numbers were read. While they move by less than 1 % it
+	// stays as it is.
 	// +optional
 	AsOf metav1.Time `json:"asOf,omitzero"`
 }

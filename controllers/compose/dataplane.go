@@ -17,7 +17,7 @@ func commonFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 	peerKey := secretMount{volume: "peer-key", secret: naming.PeerKeySecret(im.Name)}
 	mounts = append(mounts, peerKey)
 	args = append(args,
-		flag("cluster-uid", im.UID),
+		flag("cluster-uid", identity(im)),
 		flag("peer-key-dir", peerKey.dir()),
 		flag("grace", seconds(ptr.Deref(im.Spec.Presence.GraceSeconds, defaultGraceSeconds))),
 	)
@@ -25,6 +25,16 @@ func commonFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 		args = append(args, flag("otlp-endpoint", o.OTLPEndpoint))
 	}
 	return args, mounts
+}
+
+// identity returns what the data plane knows its IMCluster by: gateways ask each other for it, and Redis
+// remembers whose keys it holds. On a Redis that others may use it is the UID, which nobody else can have. On
+// a managed Redis it is the name, for an IMCluster that is made again must find what it left on its volume.
+func identity(im *v1alpha1.IMCluster) string {
+	if im.Spec.Redis.Managed != nil {
+		return im.Namespace + "/" + im.Name
+	}
+	return string(im.UID)
 }
 
 // redisFlags returns the flags and Secrets for the Redis of an IMCluster.

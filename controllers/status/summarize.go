@@ -52,9 +52,9 @@ func Summarize(in Input) v1alpha1.IMClusterStatus {
 	case ready.working:
 		add(v1alpha1.ConditionReconciling, metav1.ConditionTrue, ready.reason, ready.message)
 	}
-	add(v1alpha1.ConditionGatewayAvailable, gateway.status, gateway.reason, gateway.message)
-	add(v1alpha1.ConditionPresenceAvailable, presence.status, presence.reason, presence.message)
-	add(v1alpha1.ConditionRedisAvailable, redis.status, redis.reason, redis.message)
+	add(v1alpha1.ConditionGatewayAvailable, gateway.status, gateway.reason, gateway.message+gateway.hint)
+	add(v1alpha1.ConditionPresenceAvailable, presence.status, presence.reason, presence.message+presence.hint)
+	add(v1alpha1.ConditionRedisAvailable, redis.status, redis.reason, redis.message+redis.hint)
 	if im.Spec.Auth.Mode == v1alpha1.AuthModeInsecure {
 		add(v1alpha1.ConditionInsecureAuth, metav1.ConditionTrue, "Insecure",
 			"Anybody can log in as anybody, because spec.auth.mode is Insecure; use JWT for anything but trying out")
@@ -121,12 +121,14 @@ func redisVerdict(in Input) verdict {
 	if managed == nil {
 		switch {
 		case availablePods(in.Presence)+availablePods(in.Gateway) > 0:
-			return verdict{metav1.ConditionTrue, ReasonExternal, "The external Redis was reached by the pods that are ready", true}
+			return verdict{status: metav1.ConditionTrue, reason: ReasonExternal, complete: true,
+				message: "The external Redis was reached by the pods that are ready"}
 		case compose.PresenceReplicas(in.IMCluster)+compose.GatewayReplicas(in.IMCluster) == 0:
-			return verdict{metav1.ConditionUnknown, ReasonNotUsed, "No pods are wanted that would use the external Redis", true}
+			return verdict{status: metav1.ConditionUnknown, reason: ReasonNotUsed, complete: true,
+				message: "No pods are wanted that would use the external Redis"}
 		default:
-			return verdict{metav1.ConditionUnknown, ReasonNotReached,
-				"No pod has reached the external Redis yet; if this stays, check spec.redis.external", false}
+			return verdict{status: metav1.ConditionUnknown, reason: ReasonNotReached,
+				message: "No pod has reached the external Redis yet; if this stays, check spec.redis.external"}
 		}
 	}
 	v := workload("redis", in.Redis, 1)

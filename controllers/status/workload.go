@@ -28,6 +28,8 @@ type verdict struct {
 	status  metav1.ConditionStatus
 	reason  string
 	message string
+	// hint says where to look further. It follows the message in the component's condition alone.
+	hint string
 	// complete is false while pods are missing, or of an older template.
 	complete bool
 }
@@ -46,32 +48,37 @@ type verdict struct {
 //	all available                    True    Available     yes
 func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 	if d == nil {
-		return verdict{metav1.ConditionFalse, ReasonNotCreated, fmt.Sprintf("The Deployment of %s does not exist yet", what), false}
+		return verdict{status: metav1.ConditionFalse, reason: ReasonNotCreated,
+			message: fmt.Sprintf("The Deployment of %s does not exist yet", what)}
 	}
 	s := d.Status
 	seen := s.ObservedGeneration >= d.Generation
-	hint := fmt.Sprintf("; see kubectl describe pods -l %s", selector(d))
+	v := verdict{status: metav1.ConditionTrue, hint: "; see kubectl describe pods -l " + metav1.FormatLabelSelector(d.Spec.Selector)}
 	switch {
 	case desired == 0 && seen && s.Replicas == 0:
-		return verdict{metav1.ConditionTrue, ReasonScaledToZero, fmt.Sprintf("No pods of %s are wanted", what), true}
+		return verdict{status: metav1.ConditionTrue, reason: ReasonScaledToZero,
+			message: fmt.Sprintf("No pods of %s are wanted", what), complete: true}
 	case desired > 0 && s.AvailableReplicas == 0:
-		message := fmt.Sprintf("No pod of %s is ready", what)
+		v.status, v.reason = metav1.ConditionFalse, ReasonUnavailable
+		v.message = fmt.Sprintf("No pod of %s is ready", what)
 		if stuck(d) {
-			message += " for longer than the rollout may take"
+			v.message += ", for longer than a rollout may take"
 		}
-		return verdict{metav1.ConditionFalse, ReasonUnavailable, message + hint, false}
 	case !seen || s.UpdatedReplicas < desired || s.Replicas != s.UpdatedReplicas:
-		message := fmt.Sprintf("%d of %d pods of %s are up to date", min(s.UpdatedReplicas, desired), desired, what)
+		v.reason = ReasonRollingOut
+		v.message = fmt.Sprintf("%d of %d pods of %s are up to date", min(s.UpdatedReplicas, desired), desired, what)
 		if stuck(d) {
-			return verdict{metav1.ConditionTrue, ReasonRolloutStuck, message + " and the rollout does not go on" + hint, false}
+			v.reason = ReasonRolloutStuck
+			v.message += ", and the rollout does not go on"
 		}
-		return verdict{metav1.ConditionTrue, ReasonRollingOut, message, false}
 	case s.AvailableReplicas < desired:
-		return verdict{metav1.ConditionTrue, ReasonDegraded,
-			fmt.Sprintf("%d of %d pods of %s are ready", s.AvailableReplicas, desired, what) + hint, false}
+		v.reason = ReasonDegraded
+		v.message = fmt.Sprintf("%d of %d pods of %s are ready", s.AvailableReplicas, desired, what)
 	default:
-		return verdict{metav1.ConditionTrue, ReasonAvailable, fmt.Sprintf("All %d pods of %s are ready", desired, what), true}
+		return verdict{status: metav1.ConditionTrue, reason: ReasonAvailable,
+			message: fmt.Sprintf("All %d pods of %s are ready", desired, what), complete: true}
 	}
+	return v
 }
 
 // stuck reports whether a rollout has passed its progress deadline.
@@ -82,8 +89,4 @@ func stuck(d *appsv1.Deployment) bool {
 		}
 	}
 	return false
-}
-
-func selector(d *appsv1.Deployment) string {
-	return metav1.FormatLabelSelector(d.Spec.Selector)
 }

@@ -9,13 +9,15 @@ import (
 // AuthApplyConfiguration represents a declarative configuration of the Auth type for use
 // with apply.
 //
-// Auth says how clients prove who they are when they log in. Changing it replaces the gateway pods one
-// after the other.
+// Auth says how clients prove who they are when they log in. Changing it
+// replaces the gateway pods one after the other.
 type AuthApplyConfiguration struct {
-	// mode is JWT, which checks a signed token, or Insecure, which takes the token for the user id so that
-	// anybody can be anybody; Insecure is for trying things out and raises the condition InsecureAuth.
+	// mode is JWT, which checks a signed token, or Insecure, which takes the
+	// token for the user id so that anybody can be anybody; Insecure is for
+	// trying things out and raises the condition InsecureAuth.
 	Mode *apiv1alpha1.AuthMode `json:"mode,omitempty"`
-	// jwt configures mode JWT. The subject of a token is the user id; an expired token is refused.
+	// jwt configures mode JWT. The subject of a token is the user id; an expired
+	// token is refused.
 	JWT *JWTApplyConfiguration `json:"jwt,omitempty"`
 }
 

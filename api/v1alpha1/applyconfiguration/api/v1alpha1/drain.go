@@ -5,14 +5,15 @@ package v1alpha1
 // DrainApplyConfiguration represents a declarative configuration of the Drain type for use
 // with apply.
 //
-// Drain says how a gateway pod that goes away moves its clients to other pods. Changing it replaces the
-// gateway pods one after the other.
+// Drain says how a gateway pod that goes away moves its clients to other
+// pods. Changing it replaces the gateway pods one after the other.
 type DrainApplyConfiguration struct {
-	// windowSeconds is how long a pod may take to move its clients, in seconds; what is left then is closed.
-	// Default 120. It also sets the pods' termination grace period (15 s more).
+	// windowSeconds is how long a pod may take to move its clients, in seconds;
+	// what is left then is closed. Default 120. It also sets the pods'
+	// termination grace period (15 s more).
 	WindowSeconds *int32 `json:"windowSeconds,omitempty"`
-	// maxReconnectsPerSecond caps how many clients are asked to reconnect per second, over all pods that
-	// drain at the same time. Default 200.
+	// maxReconnectsPerSecond caps how many clients are asked to reconnect per
+	// second, over all pods that drain at the same time. Default 200.
 	MaxReconnectsPerSecond *int32 `json:"maxReconnectsPerSecond,omitempty"`
 }
 

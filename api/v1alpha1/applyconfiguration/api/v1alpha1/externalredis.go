@@ -9,21 +9,23 @@ import (
 // ExternalRedisApplyConfiguration represents a declarative configuration of the ExternalRedis type for use
 // with apply.
 //
-// ExternalRedis is a Redis that you run. A change of any of its fields replaces gateway and presence pods
-// one after the other. Its maxmemory-policy must be noeviction.
+// ExternalRedis is a Redis that you run. A change of any of its fields
+// replaces gateway and presence pods one after the other. Its
+// maxmemory-policy must be noeviction.
 type ExternalRedisApplyConfiguration struct {
 	// mode is Standalone, Sentinel or Cluster.
 	Mode *apiv1alpha1.RedisMode `json:"mode,omitempty"`
-	// addresses are host:port pairs: of the one Redis (Standalone), of the Sentinels (Sentinel), or of some
-	// nodes of the cluster (Cluster).
+	// addresses are host:port pairs: of the one Redis (Standalone), of the
+	// Sentinels (Sentinel), or of some nodes of the cluster (Cluster).
 	Addresses []string `json:"addresses,omitempty"`
 	// masterName is the name under which the Sentinels know the master.
 	MasterName *string `json:"masterName,omitempty"`
-	// keyPrefix is put before every key, so that several IMClusters can share a Redis. Default none. Data
-	// under another prefix is not found again.
+	// keyPrefix is put before every key, so that several IMClusters can share a
+	// Redis. Default none. Data under another prefix is not found again.
 	KeyPrefix *string `json:"keyPrefix,omitempty"`
-	// secretRef names a Secret with the password in "current" and optionally the ACL user in "username". If
-	// unset, no password is sent. A new password in the Secret replaces no pods.
+	// secretRef names a Secret with the password in "current" and optionally the
+	// ACL user in "username". If unset, no password is sent. A new password in
+	// the Secret replaces no pods.
 	SecretRef *SecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
 	// tls turns on TLS. If unset, connections are not encrypted.
 	TLS *RedisTLSApplyConfiguration `json:"tls,omitempty"`

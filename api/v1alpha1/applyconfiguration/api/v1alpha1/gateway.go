@@ -9,26 +9,32 @@ import (
 // GatewayApplyConfiguration represents a declarative configuration of the Gateway type for use
 // with apply.
 //
-// Gateway configures the pods that hold the WebSocket connections of clients.
+// Gateway configures the pods that hold the WebSocket connections of
+// clients.
 type GatewayApplyConfiguration struct {
-	// replicas is the number of gateway pods. Default 2. "kubectl scale", a HorizontalPodAutoscaler and KEDA
-	// write it through the scale subresource. Pods that go away drain their connections first.
+	// replicas is the number of gateway pods. Default 2. "kubectl scale", a
+	// HorizontalPodAutoscaler and KEDA write it through the scale subresource.
+	// Pods that go away drain their connections first.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// maxConnectionsPerPod is the number of connections that one pod accepts; further clients are told to
-	// come back later. Default 20000. A change replaces the gateway pods one after the other.
+	// maxConnectionsPerPod is the number of connections that one pod accepts;
+	// further clients are told to come back later. Default 20000. A change
+	// replaces the gateway pods one after the other.
 	MaxConnectionsPerPod *int32 `json:"maxConnectionsPerPod,omitempty"`
 	// drain says how a pod that goes away moves its clients to other pods.
 	Drain *DrainApplyConfiguration `json:"drain,omitempty"`
-	// resources of a gateway container. Default: requests of 100m CPU and 128Mi memory, and a limit of 512Mi
-	// memory. What is set here replaces that as a whole. Plan 10 KB of memory per connection. With a memory
-	// limit, the Go runtime is told to stay below 90 % of it. A change replaces the gateway pods one after
-	// the other.
+	// resources of a gateway container. Default: requests of 100m CPU and 128Mi
+	// memory, and a limit of 512Mi memory. What is set here replaces that as a
+	// whole. Plan 10 KB of memory per connection. With a memory limit, the Go
+	// runtime is told to stay below 90 % of it. A change replaces the gateway
+	// pods one after the other.
 	Resources                    *ResourcesApplyConfiguration `json:"resources,omitempty"`
 	SchedulingApplyConfiguration `json:""`
-	// service configures the Service in front of the gateways, named <name>-gateway, with WebSocket on port 80.
+	// service configures the Service in front of the gateways, named
+	// <name>-gateway, with WebSocket on port 80.
 	Service *GatewayServiceApplyConfiguration `json:"service,omitempty"`
-	// ingress publishes the gateways outside of the cluster at /ws of a host name. If unset, there is no
-	// Ingress; removing it deletes the Ingress. No pods are replaced.
+	// ingress publishes the gateways outside of the cluster at /ws of a host
+	// name. If unset, there is no Ingress; removing it deletes the Ingress. No
+	// pods are replaced.
 	Ingress *IngressApplyConfiguration `json:"ingress,omitempty"`
 }
 

@@ -12,10 +12,12 @@ import (
 //
 // GatewayService configures the Service in front of the gateways.
 type GatewayServiceApplyConfiguration struct {
-	// type of the Service: ClusterIP, NodePort or LoadBalancer. Default ClusterIP. No pods are replaced.
+	// type of the Service: ClusterIP, NodePort or LoadBalancer. Default
+	// ClusterIP. No pods are replaced.
 	Type *v1.ServiceType `json:"type,omitempty"`
-	// annotations are put on the Service, for example to configure a cloud load balancer. Its idle timeout
-	// should be above 60 s: clients are pinged when they were silent for 15 s.
+	// annotations are put on the Service, for example to configure a cloud load
+	// balancer. Its idle timeout should be above 60 s: clients are pinged when
+	// they were silent for 15 s.
 	Annotations map[string]apiv1alpha1.AnnotationValue `json:"annotations,omitempty"`
 }
 

@@ -15,7 +15,8 @@ type GatewayStatusApplyConfiguration struct {
 	DesiredReplicas *int32 `json:"desiredReplicas,omitempty"`
 	// readyReplicas is the number of gateway pods that take connections.
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
-	// updatedReplicas is the number of gateway pods with the current pod template.
+	// updatedReplicas is the number of gateway pods with the current pod
+	// template.
 	UpdatedReplicas *int32 `json:"updatedReplicas,omitempty"`
 	// selector finds the gateway pods; the scale subresource shows it.
 	Selector *string `json:"selector,omitempty"`

@@ -14,15 +14,17 @@ import (
 // IMClusterApplyConfiguration represents a declarative configuration of the IMCluster type for use
 // with apply.
 //
-// IMCluster is a messaging and presence platform: gateway pods that hold the WebSocket connections of
-// clients, presence pods that answer who is online, and a Redis that both share.
+// IMCluster is a messaging and presence platform: gateway pods that hold the
+// WebSocket connections of clients, presence pods that answer who is online,
+// and a Redis that both share.
 type IMClusterApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is the platform that is wanted.
 	Spec *IMClusterSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator last observed. Until the operator has spoken, Ready is Unknown.
+	// status is what the operator last observed. Until the operator has spoken,
+	// Ready is Unknown.
 	Status *IMClusterStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -7,25 +7,29 @@ package v1alpha1
 //
 // IMClusterSpec is the platform that is wanted.
 type IMClusterSpecApplyConfiguration struct {
-	// image is the data-plane image, which gateway and presence pods run. If unset, the operator uses the
-	// image that it was installed with; set it to pin the data plane across operator upgrades, or to use
-	// a mirror. A change replaces gateway and presence pods one after the other.
+	// image is the data-plane image, which gateway and presence pods run. If
+	// unset, the operator uses the image that it was installed with; set it to
+	// pin the data plane across operator upgrades, or to use a mirror. A change
+	// replaces gateway and presence pods one after the other.
 	Image *string `json:"image,omitempty"`
-	// suspend stops the operator from changing anything that belongs to this IMCluster. Pods keep running
-	// and users stay connected; nothing is scaled, repaired or deleted until suspend is false again.
-	// Default false. To stop the pods instead, scale to 0.
+	// suspend stops the operator from changing anything that belongs to this
+	// IMCluster. Pods keep running and users stay connected; nothing is scaled,
+	// repaired or deleted until suspend is false again. Default false. To stop
+	// the pods instead, scale to 0.
 	Suspend *bool `json:"suspend,omitempty"`
-	// auth says how clients prove who they are when they log in. There is no default.
+	// auth says how clients prove who they are when they log in. There is no
+	// default.
 	Auth *AuthApplyConfiguration `json:"auth,omitempty"`
-	// gateway configures the pods that hold the WebSocket connections of clients.
+	// gateway configures the pods that hold the WebSocket connections of
+	// clients.
 	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
 	// presence configures the pods that answer who is online.
 	Presence *PresenceApplyConfiguration `json:"presence,omitempty"`
-	// redis is where sessions and messages are kept: exactly one of managed (a Redis that the operator
-	// runs) and external (your own).
+	// redis is where sessions and messages are kept: exactly one of managed (a
+	// Redis that the operator runs) and external (your own).
 	Redis *RedisApplyConfiguration `json:"redis,omitempty"`
-	// observability configures where the pods send traces. Metrics are always served, at /metrics on the
-	// ops port of every pod.
+	// observability configures where the pods send traces. Metrics are always
+	// served, at /metrics on the ops port of every pod.
 	Observability *ObservabilityApplyConfiguration `json:"observability,omitempty"`
 }
 

@@ -11,10 +11,12 @@ import (
 //
 // IMClusterStatus is what the operator last observed.
 type IMClusterStatusApplyConfiguration struct {
-	// conditions say what works and what does not: Ready, GatewayAvailable, PresenceAvailable and
-	// RedisAvailable always; Reconciling, Stalled and InsecureAuth only while they are true.
+	// conditions say what works and what does not: Ready, GatewayAvailable,
+	// PresenceAvailable and RedisAvailable always; Reconciling, Stalled and
+	// InsecureAuth only while they are true.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// observedGeneration is the metadata.generation that the rest of the status speaks of.
+	// observedGeneration is the metadata.generation that the rest of the status
+	// speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// gateway counts the gateway pods.
 	Gateway *GatewayStatusApplyConfiguration `json:"gateway,omitempty"`
@@ -24,8 +26,8 @@ type IMClusterStatusApplyConfiguration struct {
 	Redis *RedisStatusApplyConfiguration `json:"redis,omitempty"`
 	// urls are where to reach the platform.
 	URLs *URLsApplyConfiguration `json:"urls,omitempty"`
-	// usage counts connections and users. It is collected beside everything else and written at most every
-	// 30 s, when a number has moved by 1 % or more.
+	// usage counts connections and users. It is collected beside everything else
+	// and written at most every 30 s, when a number has moved by 1 % or more.
 	Usage *UsageApplyConfiguration `json:"usage,omitempty"`
 }
 

@@ -11,14 +11,17 @@ import (
 //
 // Ingress publishes the gateways outside of the cluster.
 type IngressApplyConfiguration struct {
-	// host is the host name under which clients connect, for example im.example.com.
+	// host is the host name under which clients connect, for example
+	// im.example.com.
 	Host *string `json:"host,omitempty"`
-	// className is the IngressClass. If unset, the cluster's default class is used.
+	// className is the IngressClass. If unset, the cluster's default class is
+	// used.
 	ClassName *string `json:"className,omitempty"`
-	// tlsSecretName names a Secret of type kubernetes.io/tls with the certificate for host. If unset, the
-	// Ingress serves plain WebSocket.
+	// tlsSecretName names a Secret of type kubernetes.io/tls with the
+	// certificate for host. If unset, the Ingress serves plain WebSocket.
 	TLSSecretName *string `json:"tlsSecretName,omitempty"`
-	// annotations are put on the Ingress, for example to configure the controller or cert-manager.
+	// annotations are put on the Ingress, for example to configure the
+	// controller or cert-manager.
 	Annotations map[string]apiv1alpha1.AnnotationValue `json:"annotations,omitempty"`
 }
 

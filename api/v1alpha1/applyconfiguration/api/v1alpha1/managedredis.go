@@ -10,18 +10,22 @@ import (
 // ManagedRedisApplyConfiguration represents a declarative configuration of the ManagedRedis type for use
 // with apply.
 //
-// ManagedRedis is one Redis that the operator runs. A change of any of its fields, except for those of
-// storage, restarts it; users stay connected meanwhile, and new logins wait.
+// ManagedRedis is one Redis that the operator runs. A change of any of its
+// fields, except for those of storage, restarts it; users stay connected
+// meanwhile, and new logins wait.
 type ManagedRedisApplyConfiguration struct {
-	// image of the Redis or Valkey server, which must have the program redis-server. If unset, the operator
-	// uses the image that it was installed with.
+	// image of the Redis or Valkey server, which must have the program
+	// redis-server. If unset, the operator uses the image that it was installed
+	// with.
 	Image *string `json:"image,omitempty"`
-	// memory that the Redis pod requests and is limited to. Default 256Mi. Redis itself uses up to 75 % of it
-	// for data, or 60 % with storage, and refuses writes beyond that.
+	// memory that the Redis pod requests and is limited to. Default 256Mi. Redis
+	// itself uses up to 75 % of it for data, or 60 % with storage, and refuses
+	// writes beyond that.
 	Memory *apiv1alpha1.Quantity `json:"memory,omitempty"`
-	// storage keeps the data on a volume, so that it survives a restart of the Redis pod except for at most
-	// the last 2 s. If unset, stored messages are lost when the Redis pod restarts, and the condition
-	// RedisAvailable says Ephemeral.
+	// storage keeps the data on a volume, so that it survives a restart of the
+	// Redis pod except for at most the last 2 s. If unset, stored messages are
+	// lost when the Redis pod restarts, and the condition RedisAvailable says
+	// Ephemeral.
 	Storage                      *RedisStorageApplyConfiguration `json:"storage,omitempty"`
 	SchedulingApplyConfiguration `json:""`
 }

@@ -7,8 +7,9 @@ package v1alpha1
 //
 // Observability configures where the pods send traces.
 type ObservabilityApplyConfiguration struct {
-	// otlpEndpoint is the host:port of an OpenTelemetry collector that takes traces over gRPC. If unset,
-	// no traces are sent. A change replaces gateway and presence pods one after the other.
+	// otlpEndpoint is the host:port of an OpenTelemetry collector that takes
+	// traces over gRPC. If unset, no traces are sent. A change replaces gateway
+	// and presence pods one after the other.
 	OTLPEndpoint *string `json:"otlpEndpoint,omitempty"`
 }
 

@@ -13,21 +13,24 @@ import (
 type PresenceApplyConfiguration struct {
 	// replicas is the number of presence pods. Default 2.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// graceSeconds is how long a user still counts as online after the connection was lost, in seconds, so
-	// that a reconnect is not seen as going offline. A clean logout shows at once. Default 10. A change
-	// replaces gateway and presence pods one after the other.
+	// graceSeconds is how long a user still counts as online after the
+	// connection was lost, in seconds, so that a reconnect is not seen as going
+	// offline. A clean logout shows at once. Default 10. A change replaces
+	// gateway and presence pods one after the other.
 	GraceSeconds *int32 `json:"graceSeconds,omitempty"`
-	// lastSeenRetentionSeconds is how long it is remembered when a user was last seen, in seconds; after
-	// that the user is unknown. Default 604800 (7 days). A change replaces the presence pods one after the
-	// other.
+	// lastSeenRetentionSeconds is how long it is remembered when a user was last
+	// seen, in seconds; after that the user is unknown. Default 604800 (7 days).
+	// A change replaces the presence pods one after the other.
 	LastSeenRetentionSeconds *int32 `json:"lastSeenRetentionSeconds,omitempty"`
-	// apiKeySecretRef names a Secret with the API key that queries must carry in "current", and optionally
-	// another one that is accepted in "previous". If unset, the operator generates a key once and keeps it
-	// in the Secret <name>-api-key. Changing the Secret's content replaces no pods.
+	// apiKeySecretRef names a Secret with the API key that queries must carry in
+	// "current", and optionally another one that is accepted in "previous". If
+	// unset, the operator generates a key once and keeps it in the Secret
+	// <name>-api-key. Changing the Secret's content replaces no pods.
 	APIKeySecretRef *SecretReferenceApplyConfiguration `json:"apiKeySecretRef,omitempty"`
-	// resources of a presence container. Default: requests of 100m CPU and 128Mi memory, and a limit of 512Mi
-	// memory. What is set here replaces that as a whole. With a memory limit, the Go runtime is told to stay
-	// below 90 % of it. A change replaces the presence pods one after the other.
+	// resources of a presence container. Default: requests of 100m CPU and 128Mi
+	// memory, and a limit of 512Mi memory. What is set here replaces that as a
+	// whole. With a memory limit, the Go runtime is told to stay below 90 % of
+	// it. A change replaces the presence pods one after the other.
 	Resources                    *ResourcesApplyConfiguration `json:"resources,omitempty"`
 	SchedulingApplyConfiguration `json:""`
 }

@@ -7,7 +7,8 @@ package v1alpha1
 //
 // Redis is where sessions and messages are kept.
 type RedisApplyConfiguration struct {
-	// managed lets the operator run one Redis for this IMCluster. Write "managed: {}" for all defaults.
+	// managed lets the operator run one Redis for this IMCluster. Write
+	// "managed: {}" for all defaults.
 	Managed *ManagedRedisApplyConfiguration `json:"managed,omitempty"`
 	// external uses a Redis (7.0 or newer) or Valkey that you run.
 	External *ExternalRedisApplyConfiguration `json:"external,omitempty"`

@@ -11,13 +11,16 @@ import (
 //
 // RedisStorage keeps the data of a managed Redis on a volume.
 type RedisStorageApplyConfiguration struct {
-	// size of the volume. It can grow if the storage class allows that, and never shrink. Plan three times
-	// the memory, because the file is rewritten beside the old one.
+	// size of the volume. It can grow if the storage class allows that, and
+	// never shrink. Plan three times the memory, because the file is rewritten
+	// beside the old one.
 	Size *apiv1alpha1.Quantity `json:"size,omitempty"`
-	// className is the StorageClass. If unset, the cluster's default class is used.
+	// className is the StorageClass. If unset, the cluster's default class is
+	// used.
 	ClassName *string `json:"className,omitempty"`
-	// whenDeleted says what becomes of the volume when the IMCluster is deleted: Retain keeps it, and an
-	// IMCluster of the same name takes it over again; Delete deletes it. Default Retain. No pods are replaced.
+	// whenDeleted says what becomes of the volume when the IMCluster is deleted:
+	// Retain keeps it, and an IMCluster of the same name takes it over again;
+	// Delete deletes it. Default Retain. No pods are replaced.
 	WhenDeleted *apiv1alpha1.DeletionPolicy `json:"whenDeleted,omitempty"`
 }
 

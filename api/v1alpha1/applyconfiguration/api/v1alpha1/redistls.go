@@ -5,10 +5,12 @@ package v1alpha1
 // RedisTLSApplyConfiguration represents a declarative configuration of the RedisTLS type for use
 // with apply.
 //
-// RedisTLS configures TLS to an external Redis. Write "tls: {}" for TLS with the system's authorities.
+// RedisTLS configures TLS to an external Redis. Write "tls: {}" for TLS with
+// the system's authorities.
 type RedisTLSApplyConfiguration struct {
-	// caSecretRef names a Secret with the certificate of the authority to trust in "ca.crt". If unset, the
-	// authorities of the data-plane image are trusted.
+	// caSecretRef names a Secret with the certificate of the authority to trust
+	// in "ca.crt". If unset, the authorities of the data-plane image are
+	// trusted.
 	CASecretRef *SecretReferenceApplyConfiguration `json:"caSecretRef,omitempty"`
 }
 

@@ -11,9 +11,11 @@ import (
 //
 // Resources are what a container asks for and may use at most.
 type ResourcesApplyConfiguration struct {
-	// requests is the least that a node must have free, by resource name ("cpu", "memory").
+	// requests is the least that a node must have free, by resource name ("cpu",
+	// "memory").
 	Requests *v1.ResourceList `json:"requests,omitempty"`
-	// limits is the most that the container may use, by resource name ("cpu", "memory").
+	// limits is the most that the container may use, by resource name ("cpu",
+	// "memory").
 	Limits *v1.ResourceList `json:"limits,omitempty"`
 }
 

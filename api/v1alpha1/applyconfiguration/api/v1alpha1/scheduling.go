@@ -9,11 +9,14 @@ import (
 // SchedulingApplyConfiguration represents a declarative configuration of the Scheduling type for use
 // with apply.
 //
-// Scheduling says which nodes pods may run on. Changing it replaces the pods.
+// Scheduling says which nodes pods may run on. Changing it replaces the
+// pods.
 type SchedulingApplyConfiguration struct {
-	// nodeSelector are labels that a node must have to run the pods. Default none. A change replaces the pods.
+	// nodeSelector are labels that a node must have to run the pods. Default
+	// none. A change replaces the pods.
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
-	// tolerations are taints that the pods tolerate. Default none. A change replaces the pods.
+	// tolerations are taints that the pods tolerate. Default none. A change
+	// replaces the pods.
 	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
 }
 

@@ -7,7 +7,8 @@ package v1alpha1
 //
 // URLs are where to reach the platform.
 type URLsApplyConfiguration struct {
-	// websocket is where clients connect: through the Ingress if there is one, otherwise inside the cluster.
+	// websocket is where clients connect: through the Ingress if there is one,
+	// otherwise inside the cluster.
 	WebSocket *string `json:"websocket,omitempty"`
 	// presenceHTTP is the base URL of the presence API inside the cluster.
 	PresenceHTTP *string `json:"presenceHTTP,omitempty"`

@@ -15,7 +15,8 @@ type UsageApplyConfiguration struct {
 	Connections *int64 `json:"connections,omitempty"`
 	// onlineUsers is the number of users with at least one live session.
 	OnlineUsers *int64 `json:"onlineUsers,omitempty"`
-	// asOf is when these numbers were read. While they move by less than 1 % it stays as it is.
+	// asOf is when these numbers were read. While they move by less than 1 % it
+	// stays as it is.
 	AsOf *v1.Time `json:"asOf,omitempty"`
 }
 
