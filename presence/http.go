@@ -137,13 +137,23 @@ func (s *Server) fail(w http.ResponseWriter, path string, err error) {
 	switch {
 	case errors.As(err, &request):
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		s.log.Warn("Redis could not be asked", "route", path, "error", err)
+		s.logOutage(path, err)
 		request = &requestError{http.StatusServiceUnavailable, codeUnavailable, "Redis cannot be asked now; try again"}
 	default:
 		s.log.Error("a request failed", "route", path, "error", err)
 		request = &requestError{http.StatusInternalServerError, codeInternal, "a fault of the server; see its log"}
 	}
 	writeError(w, request)
+}
+
+// outageLogSeconds is how often an outage of Redis is logged: callers may ask a thousand times a second meanwhile.
+const outageLogSeconds = 10
+
+func (s *Server) logOutage(path string, err error) {
+	now, last := time.Now().Unix(), s.outage.Load()
+	if now-last >= outageLogSeconds && s.outage.CompareAndSwap(last, now) {
+		s.log.Warn("Redis could not be asked", "route", path, "error", err)
+	}
 }
 
 func writeError(w http.ResponseWriter, e *requestError) {

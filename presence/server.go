@@ -78,6 +78,7 @@ type Server struct {
 	ops      *endpoint // nil if not served
 
 	stopping atomic.Bool
+	outage   atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
 }
 
 // New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
@@ -217,7 +218,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	case <-ctx.Done():
 		s.stopping.Store(true)
-		s.log.Info("presence is stopping", "delay", s.cfg.ShutdownDelay)
+		s.log.Info("presence is stopping", "delay", s.cfg.ShutdownDelay.String())
 		select {
 		case <-time.After(s.cfg.ShutdownDelay):
 		case err = <-failed:

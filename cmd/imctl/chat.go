@@ -12,11 +12,11 @@ import (
 
 type chatCommand struct {
 	gatewayFlags `embed:""`
-	Token        string        `required:"" help:"Who to log in as: the user id for gateways without authentication, else a JWT ($IMC_TOKEN)."`
+	Token        string        `required:"" help:"Who to log in as: the user id for gateways without authentication, else a JWT."`
 	To           string        `placeholder:"USER" help:"Whom to write to."`
 	Text         string        `help:"Send this to --to and end."`
 	Device       string        `help:"Device to log in as. Default: imctl, or imctl-once with --text"`
-	Timeout      time.Duration `default:"15s" help:"How long an answer of the server may take. Default: ${default}"`
+	Timeout      time.Duration `default:"15s" help:"How long an answer of the server may take."`
 }
 
 const chatHelp = `user;;text   write to a user        text   write to the user of --to

@@ -16,7 +16,7 @@ type demoCommand struct {
 	gatewayFlags  `embed:""`
 	presenceFlags `embed:""`
 	tokenFlags    `embed:""`
-	StepTimeout   time.Duration `default:"30s" help:"How long each step may take. Default: ${default}"`
+	StepTimeout   time.Duration `default:"30s" help:"How long each step may take."`
 }
 
 func (c *demoCommand) Run(ctx context.Context, p *printer) error {

@@ -12,12 +12,12 @@ import (
 )
 
 type devCommand struct {
-	GatewayListen  []string `default:"127.0.0.1:8081,127.0.0.1:8082" help:"Addresses of the gateways. Default: ${default}"`
-	PresenceListen string   `default:"127.0.0.1:8080" help:"Address of the presence service. Default: ${default}"`
-	APIKey         string   `name:"api-key" default:"dev" help:"API key of the presence service. Default: ${default}"`
+	GatewayListen  []string `default:"127.0.0.1:8081,127.0.0.1:8082" help:"Addresses of the gateways."`
+	PresenceListen string   `default:"127.0.0.1:8080" help:"Address of the presence service."`
+	APIKey         string   `name:"api-key" default:"dev" help:"API key of the presence service."`
 	EmbeddedRedis  bool     `help:"Use the Redis that is written in Go even if there is a redis-server or valkey-server on PATH."`
 	Check          bool     `help:"Run the demonstration, and end with its result."`
-	LogLevel       string   `enum:"debug,info,warn,error" default:"warn" help:"Least level that is logged: ${enum}. Default: ${default}"`
+	LogLevel       string   `enum:"debug,info,warn,error" default:"warn" help:"Least level that is logged: ${enum}."`
 }
 
 func (c *devCommand) Run(ctx context.Context, p *printer) error {

@@ -10,8 +10,8 @@ import (
 
 // presenceFlags say where the query service is.
 type presenceFlags struct {
-	PresenceURL string `name:"presence-url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"The presence service ($IMC_PRESENCE_URL). Default: ${default}"`
-	APIKey      string `name:"api-key" default:"dev" placeholder:"KEY" help:"Its API key ($IMC_API_KEY). Default: ${default}"`
+	PresenceURL string `name:"presence-url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"The presence service. Default: ${default}"`
+	APIKey      string `name:"api-key" default:"dev" placeholder:"KEY" help:"Its API key. Default: ${default}"`
 	APIKeyFile  string `name:"api-key-file" placeholder:"FILE" help:"File with the API key; goes before --api-key."`
 }
 
@@ -34,7 +34,7 @@ func (f *presenceFlags) client() (client.Presence, error) {
 
 // gatewayFlags say where the gateways are.
 type gatewayFlags struct {
-	GatewayURL []string `name:"gateway-url" default:"ws://127.0.0.1:8081/ws,ws://127.0.0.1:8082/ws" placeholder:"URL" help:"WebSocket address of a gateway, or of several or a Service in front of them ($IMC_GATEWAY_URL). Default: ${default}"`
+	GatewayURL []string `name:"gateway-url" default:"ws://127.0.0.1:8081/ws,ws://127.0.0.1:8082/ws" placeholder:"URL" help:"WebSocket address of a gateway, or of several or a Service in front of them. Default: ${default}"`
 }
 
 func (f *gatewayFlags) urls() ([]string, error) {

@@ -95,7 +95,7 @@ func warnDegraded(p *printer, fresh client.Freshness) {
 
 type onlineCommand struct {
 	presenceFlags `embed:""`
-	Limit         int `default:"100" help:"How many users to list; 0 lists all. Default: ${default}"`
+	Limit         int `default:"100" help:"How many users to list; 0 lists all."`
 }
 
 func (c *onlineCommand) Run(ctx context.Context, p *printer) error {

@@ -42,9 +42,6 @@ const (
 	defaultAPIKey = "dev"
 	anyPort       = "127.0.0.1:0"
 	startTimeout  = 20 * time.Second
-	// leaseTTL is how long a new Redis is not believed to be complete, as long as "never seen" has to wait after a start.
-	// It must be longer than 5 s, by which one step of store time can advance when the machine was asleep.
-	leaseTTL = 6 * time.Second
 	// drainWindow is short: nobody waits for it, as all gateways stop together.
 	drainWindow = time.Second
 )
@@ -108,7 +105,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 		return err
 	}
 	p.RedisAddress, p.RedisDescription = p.redis.Address, p.redis.Description
-	st := store.Config{Addresses: []string{p.redis.Address}, LeaseTTL: leaseTTL}
+	st := store.Config{Addresses: []string{p.redis.Address}, Fresh: true}
 	peerKey := secretdir.Static([]byte(rand.Text()))
 
 	server, err := presence.New(presence.Config{

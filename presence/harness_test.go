@@ -1,0 +1,222 @@
+package presence_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/imcluster/imcluster/client"
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/internal/telemetry"
+	"github.com/imcluster/imcluster/presence"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	// leaseTTL is short, because a new Redis is believed to be complete only after one.
+	leaseTTL = 500 * time.Millisecond
+	patience = 20 * time.Second
+)
+
+// service is a presence server that runs.
+type service struct {
+	*presence.Server
+	client.Presence
+	stop func() error // ends Run and returns its error
+}
+
+// startService runs a server on a Redis until the test ends.
+func startService(t testing.TB, address string, change ...func(*presence.Config)) *service {
+	t.Helper()
+	tel, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := presence.Config{
+		Listen: "127.0.0.1:0", InternalListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
+		Store:  storeConfig(address),
+		APIKey: secretdir.Static([]byte("api")), PeerKey: secretdir.Static([]byte("peer")),
+		QueryTimeout: time.Second, Meters: tel.Meters(), Tracers: tel.Tracers(), Metrics: tel.Handler(),
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := presence.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	transport := &http.Transport{}
+	svc := &service{Server: s, Presence: client.Presence{URL: "http://" + s.Addr().String(), Key: "api", HTTP: &http.Client{Transport: transport}}}
+	svc.stop = func() error {
+		cancel()
+		err := <-ended
+		ended <- err // for the next call
+		transport.CloseIdleConnections()
+		return err
+	}
+	t.Cleanup(func() {
+		if err := svc.stop(); err != nil {
+			t.Errorf("run: %v", err)
+		}
+		_ = tel.Shutdown(context.Background())
+	})
+	return svc
+}
+
+func storeConfig(address string) store.Config {
+	return store.Config{Addresses: []string{address}, LeaseTTL: leaseTTL, Grace: leaseTTL, OpTimeout: time.Second}
+}
+
+// gateway is a member of the registry that has sessions and no connections.
+type gateway struct {
+	member *store.Member
+
+	mu       sync.Mutex
+	sessions map[string]store.Session // by user
+}
+
+func (g *gateway) Sessions(partition int) iter.Seq[store.Session] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Values(maps.Collect(func(yield func(string, store.Session) bool) {
+		for user, s := range g.sessions {
+			if store.Partition(user) == partition && !yield(user, s) {
+				return
+			}
+		}
+	}))
+}
+
+func (g *gateway) Count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sessions)
+}
+
+func (g *gateway) Replaced(store.Session) {}
+
+// logIn registers a session of a user.
+func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
+	t.Helper()
+	s := store.Session{User: user, Device: "phone", Platform: "ios", Conn: conn}
+	_, since, err := g.member.Register(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Since = since
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sessions[user] = s
+}
+
+// logOut ends the session of a user.
+func (g *gateway) logOut(user string) {
+	g.mu.Lock()
+	s := g.sessions[user]
+	delete(g.sessions, user)
+	g.mu.Unlock()
+	g.member.Unregister(s, time.Now())
+}
+
+// startGateway joins a gateway with a session of each user.
+func startGateway(t testing.TB, address, pod string, users ...string) *gateway {
+	t.Helper()
+	return joinGateway(t, storeConfig(address), pod, users...)
+}
+
+func joinGateway(t testing.TB, cfg store.Config, pod string, users ...string) *gateway {
+	t.Helper()
+	st, err := store.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{sessions: map[string]store.Session{}}
+	if g.member, err = st.Join(t.Context(), store.Identity{PodName: pod, PodUID: "uid-" + pod, Address: "127.0.0.1:1"}, g); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = g.member.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		_ = st.Close()
+	})
+	for i, user := range users {
+		g.logIn(t, user, uint64(i+1))
+	}
+	return g
+}
+
+// eventually waits until check returns no error.
+func eventually(t testing.TB, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// states asks for users and returns "state" or "state/reason" of each.
+func (s *service) states(t testing.TB, users ...string) (states []string, degraded bool) {
+	t.Helper()
+	answer, fresh, err := s.BatchGet(t.Context(), users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range answer {
+		states = append(states, strings.TrimSuffix(string(u.State)+"/"+u.Reason, "/"))
+	}
+	return states, fresh.Degraded
+}
+
+// become waits until users have the states.
+func (s *service) become(t testing.TB, want []string, users ...string) {
+	t.Helper()
+	eventually(t, func() error {
+		if got, _ := s.states(t, users...); !cmp.Equal(got, want) {
+			return fmt.Errorf("%v are %v, want %v", users, got, want)
+		}
+		return nil
+	})
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
