@@ -49,7 +49,7 @@ func (r *Reconciler) applyAll(ctx context.Context, im *v1alpha1.IMCluster, want 
 // errForeign and errLeaving say why an object was not written.
 var (
 	errForeign = errors.New("belongs to somebody else")
-	errLeaving = errors.New("belongs to a deleted IMCluster")
+	errLeaving = errors.New("is being deleted")
 )
 
 // faultOf turns an error into what the user is told, and says whether trying again at once, with backoff,

@@ -44,7 +44,7 @@ type ownership int
 const (
 	// ours may be changed.
 	ours ownership = iota
-	// leaving belonged to a deleted IMCluster of the same name, and garbage collection will remove it.
+	// leaving is being deleted, or belonged to a deleted IMCluster of the same name and will be.
 	leaving
 	// foreign belongs to somebody else, and is never touched.
 	foreign
@@ -56,6 +56,8 @@ const (
 func ownerOf(im *v1alpha1.IMCluster, kind string, object metav1.Object) ownership {
 	controller := metav1.GetControllerOf(object)
 	switch {
+	case object.GetDeletionTimestamp() != nil:
+		return leaving
 	case controller == nil:
 		if kind == "PersistentVolumeClaim" && hasLabels(object, naming.Labels(im.Name, naming.Redis)) {
 			return ours

@@ -264,6 +264,21 @@ func TestDeletionIsLeftToOwnerReferences(t *testing.T) {
 	})
 }
 
+// A volume that is on its way out must not be used: what is written to it goes with it.
+func TestObjectsThatAreBeingDeletedAreMadeAnew(t *testing.T) {
+	o := startOperator(t)
+	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
+		im.Spec.Redis.Managed.Storage = &v1alpha1.RedisStorage{Size: "1Gi"}
+	}))
+	claim := exists(o, "chat-redis", &corev1.PersistentVolumeClaim{}, nil)
+	if err := o.client.Delete(t.Context(), claim); err != nil { // Kubernetes protects it for as long as pods use it
+		t.Fatal(err)
+	}
+	o.condition("chat", v1alpha1.ConditionReconciling, status.ReasonWaitingForDeletion)
+	update(o, get(o, "chat-redis", &corev1.PersistentVolumeClaim{}), func(c *corev1.PersistentVolumeClaim) { c.Finalizers = nil })
+	exists(o, "chat-redis", &corev1.PersistentVolumeClaim{}, func(c *corev1.PersistentVolumeClaim) bool { return c.UID != claim.UID })
+}
+
 func TestNoFinalizers(t *testing.T) {
 	o := startOperator(t)
 	o.create(o.imcluster("chat"))

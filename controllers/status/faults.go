@@ -57,10 +57,11 @@ func Rejected(object string, err error) Fault {
 	return Fault{Reason: ReasonRejected, Stalls: true, Message: fmt.Sprintf("%s was rejected: %s; change the spec", object, apiMessage(err))}
 }
 
-// WaitingForDeletion says that an object of a deleted IMCluster of the same name is still there.
+// WaitingForDeletion says that an object is being deleted, mostly because it belonged to a deleted
+// IMCluster of the same name, and cannot be made anew before it is gone.
 func WaitingForDeletion(object string) Fault {
 	return Fault{Reason: ReasonWaitingForDeletion, Works: true, Message: fmt.Sprintf(
-		"%s of a deleted IMCluster with this name is still there; waiting for Kubernetes to remove it", object)}
+		"%s is being deleted, perhaps with an IMCluster that had this name before; waiting for Kubernetes to remove it", object)}
 }
 
 // WriteFailed says that an object could not be written this time. The operator tries again.

@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
 	"github.com/imcluster/imcluster/controllers/compose"
@@ -68,7 +67,7 @@ func external(im *v1alpha1.IMCluster) {
 
 func scaled(replicas int32) func(*v1alpha1.IMCluster) {
 	return func(im *v1alpha1.IMCluster) {
-		im.Spec.Gateway.Replicas, im.Spec.Presence.Replicas = ptr.To(replicas), ptr.To(replicas)
+		im.Spec.Gateway.Replicas, im.Spec.Presence.Replicas = &replicas, &replicas
 	}
 }
 
