@@ -56,12 +56,23 @@ func (r *runner) reconcile(ctx context.Context, parts []int) error {
 			there[textOf(v)] = true
 		}
 		sessions := r.lanes.snapshot(p, r.local)
-		ours := map[string]bool{}
+		ours := map[string]Session{} // the newest of each device
 		var missing []Session
 		for _, s := range sessions {
 			e := indexEntry(s.User, s.Device)
-			ours[e] = true
-			if !there[e] {
+			if other, ok := ours[e]; ok && other.Since.After(s.Since) {
+				s, other = other, s
+				missing = append(missing, other) // it was replaced, which the gateway will hear
+			} else if ok {
+				missing = append(missing, other)
+			}
+			ours[e] = s
+		}
+		present := 0
+		for e, s := range ours {
+			if there[e] {
+				present++
+			} else {
 				missing = append(missing, s)
 			}
 		}
@@ -72,12 +83,12 @@ func (r *runner) reconcile(ctx context.Context, parts []int) error {
 		}
 		evicted := 0
 		for e := range there {
-			if !ours[e] {
+			if _, ok := ours[e]; !ok {
 				evicted++
 				r.lanes.evict(p, e)
 			}
 		}
-		r.lanes.setCount(p, len(ours)-b.replaced)
+		r.lanes.addCount(p, present) // those that were registered again are counted
 		if n > 0 || evicted > 0 {
 			r.store.log.Info("a partition differed from the sessions here", "partition", p, "registered", n-b.replaced,
 				"replaced", b.replaced, "unregistered", evicted)
@@ -101,8 +112,8 @@ func (l *lanes) evict(part int, indexed string) {
 	}
 }
 
-func (l *lanes) setCount(part, n int) {
+func (l *lanes) addCount(part, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.parts[part].count = n
+	l.parts[part].count += n
 }

@@ -35,6 +35,13 @@ func testLogger(t testing.TB, name string) *slog.Logger {
 // openStore opens a store on an empty, trusted Redis.
 func openStore(t testing.TB, cfg Config, addrs ...string) *Store {
 	t.Helper()
+	cfg.Fresh = true
+	return openOld(t, cfg, addrs...)
+}
+
+// openOld opens a store on a Redis that others may have used and that may have lost its data.
+func openOld(t testing.TB, cfg Config, addrs ...string) *Store {
+	t.Helper()
 	cfg.Addresses = addrs
 	if cfg.LeaseTTL == 0 {
 		cfg.LeaseTTL = testTTL
@@ -42,7 +49,6 @@ func openStore(t testing.TB, cfg Config, addrs ...string) *Store {
 	if cfg.Grace == 0 {
 		cfg.Grace = cfg.LeaseTTL / 3
 	}
-	cfg.Fresh = true
 	if cfg.Logger == nil {
 		cfg.Logger = testLogger(t, t.Name())
 	}
@@ -294,7 +300,8 @@ func neverOffline(t testing.TB, s *Store, ids []string) (stop func() *watcher) {
 			unknown := 0
 			for _, u := range users {
 				if u.State == Offline || u.Reason == NeverSeen {
-					return fmt.Errorf("user %q, who is connected, was said to be %s %s (%v)", u.ID, u.State, u.Reason, u.LastSeen)
+					return fmt.Errorf("user %q, who is connected, was said to be %s %s (%v) at %s", u.ID, u.State, u.Reason,
+						u.LastSeen, time.Now().Format("05.000"))
 				}
 				if u.State == Unknown {
 					unknown++

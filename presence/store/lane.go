@@ -74,15 +74,20 @@ func newLanes(s *Store, m *Member) *lanes {
 	return l
 }
 
-// close stops the workers and refuses what is queued. It waits for batches in flight, at most attemptTimeout.
-func (l *lanes) close() {
+// stop has the workers end after what is in flight. Nothing is queued any more.
+func (l *lanes) stop() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.closed = true
 	l.cancel()
 	for _, w := range l.workers {
 		w.wake.Signal()
 	}
-	l.mu.Unlock()
+}
+
+// close stops the workers, waits for them, and refuses what is queued.
+func (l *lanes) close() {
+	l.stop()
 	l.wg.Wait()
 	l.mu.Lock()
 	var left []*op

@@ -186,6 +186,7 @@ func TestMovedSlot(t *testing.T) {
 	key := s.keys.meta[Partition("alice")]
 	to := (c.NodeOf(key) + 1) % 3
 	c.MoveSlot(key, to)
+	stop()
 	// Writes follow the slot, in order.
 	for range 20 {
 		g.logout(session)
@@ -198,7 +199,6 @@ func TestMovedSlot(t *testing.T) {
 		t.Fatalf("located %+v", got)
 	}
 	is(t, s, "alice", Online)
-	_ = stop
 	// The lease table too.
 	c.MoveSlot(s.keys.clock, (c.NodeOf(s.keys.clock)+1)%3)
 	sleep(t, 2*cfg.LeaseTTL)

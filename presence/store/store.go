@@ -69,9 +69,12 @@ func (s *Store) Close() error {
 	s.members = nil
 	s.mu.Unlock()
 	for _, m := range members {
+		m.lanes.stop()
+	}
+	s.servers.close() // ends what is in flight
+	for _, m := range members {
 		m.lanes.close()
 	}
-	s.servers.close()
 	return s.metrics.close()
 }
 

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/imcluster/imcluster/internal/testredis"
+)
+
+// benchGateway is a gateway on a Redis of its own.
+func benchGateway(b *testing.B) (*gateway, *testredis.Server) {
+	b.Helper()
+	r := testredis.Start(b)
+	return startGateway(b, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr), r
+}
+
+// BenchmarkRegister logs users in and out, 64 at a time, as a closed loop of clients does. One op is a login and a logout.
+func BenchmarkRegister(b *testing.B) {
+	g, r := benchGateway(b)
+	ids := userIDs(100000)
+	cpu := mainThreadCPU(b, r)
+	var next atomic.Uint64
+	b.ReportAllocs()
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for {
+				i := next.Add(1)
+				if i > uint64(b.N) {
+					return
+				}
+				s := Session{User: ids[i%uint64(len(ids))], Device: "d0000000", Platform: "web", Conn: i}
+				if _, _, err := g.member.Register(context.Background(), s); err != nil {
+					b.Error(err)
+					return
+				}
+				g.member.Unregister(s, time.Now())
+			}
+		})
+	}
+	wg.Wait()
+	g.flush()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "logins/s")
+	b.ReportMetric((mainThreadCPU(b, r)-cpu)/float64(b.N)*1e6, "redis-µs/op")
+}
+
+// BenchmarkLocate looks up where a user is, 64 at a time.
+func BenchmarkLocate(b *testing.B) {
+	g, _ := benchGateway(b)
+	ids := userIDs(10000)
+	g.loginMany(ids)
+	slots := make(chan struct{}, 64)
+	done := func(_ []Holder, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		<-slots
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		slots <- struct{}{}
+		g.member.Locate(ids[i%len(ids)], done)
+	}
+	for range cap(slots) {
+		slots <- struct{}{}
+	}
+}
+
+// BenchmarkUsers asks for users of whom 30 % are online, 40 % offline and 30 % were never seen.
+func BenchmarkUsers(b *testing.B) {
+	g, r := benchGateway(b)
+	ids := userIDs(20000)
+	g.loginMany(ids[:14000])
+	for _, s := range g.all() {
+		if n, err := strconv.Atoi(s.User[5:]); err == nil && n >= 6000 {
+			g.logout(s)
+		}
+	}
+	g.flush()
+	for _, size := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			batch := make([]string, size)
+			for i := range batch {
+				batch[i] = ids[i*7919%len(ids)]
+			}
+			cpu := mainThreadCPU(b, r)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, degraded := g.store.Users(b.Context(), batch); degraded {
+					b.Fatal("degraded")
+				}
+			}
+			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "users/s")
+			b.ReportMetric((mainThreadCPU(b, r)-cpu)/float64(b.N*size)*1e6, "redis-µs/user")
+		})
+	}
+}
+
+// BenchmarkMemory reports what Redis needs for users with ids of 12 bytes and devices of 8: per online session, and per
+// user who is remembered as offline.
+func BenchmarkMemory(b *testing.B) {
+	const users = 50000
+	for b.Loop() {
+		g, r := benchGateway(b)
+		empty := usedMemory(b, r)
+		var wg sync.WaitGroup
+		for worker := range 64 {
+			wg.Go(func() {
+				for i := worker; i < users; i += 64 {
+					s := Session{User: fmt.Sprintf("u%011d", i), Device: "d0000000", Platform: "web", Conn: uint64(i)}
+					if _, _, err := g.member.Register(context.Background(), s); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		online := usedMemory(b, r)
+		for i := range users {
+			g.member.Unregister(Session{User: fmt.Sprintf("u%011d", i), Device: "d0000000", Conn: uint64(i)}, time.Now())
+		}
+		g.flush()
+		offline := usedMemory(b, r)
+		b.ReportMetric(float64(online-empty)/users, "B/session")
+		b.ReportMetric(float64(offline-empty)/users, "B/remembered-user")
+	}
+}
+
+func usedMemory(b *testing.B, r *testredis.Server) int64 {
+	b.Helper()
+	n, err := strconv.ParseInt(r.Info("used_memory"), 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// mainThreadCPU is how many seconds Redis' main thread has computed.
+func mainThreadCPU(b *testing.B, r *testredis.Server) float64 {
+	b.Helper()
+	var sum float64
+	for _, field := range []string{"used_cpu_user_main_thread", "used_cpu_sys_main_thread"} {
+		v, err := strconv.ParseFloat(r.Info(field), 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}

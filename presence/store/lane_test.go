@@ -1,0 +1,176 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Each user logs in and out without waiting for anything, so that many ops of a user are in the lane at once. Whatever
+// happens to connections and scripts, the last op decides.
+func TestOrderHoldsUnderBrokenConnectionsAndForgottenScripts(t *testing.T) {
+	for name, harm := range map[string][]string{
+		"CLIENT KILL":  {"CLIENT", "KILL", "TYPE", "normal"},
+		"SCRIPT FLUSH": {"SCRIPT", "FLUSH"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRedis(t)
+			g := startGateway(t, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr)
+			stopHarm := background(t, func(ctx context.Context) error {
+				for pause(ctx, 3*time.Millisecond) == nil {
+					if _, err := r.Do(harm...); err != nil && !strings.Contains(err.Error(), "EOF") {
+						return err
+					}
+				}
+				return nil
+			})
+			ids := userIDs(64)
+			online := make([]bool, len(ids))
+			var wg sync.WaitGroup
+			for i, id := range ids {
+				wg.Go(func() {
+					rng := rand.New(rand.NewPCG(uint64(i), 1))
+					var last Session
+					for range 100 {
+						if rng.IntN(2) == 0 && last.Conn != 0 {
+							g.logout(last)
+							last = Session{}
+							continue
+						}
+						s, _, err := g.tryLogin(context.Background(), id, "d")
+						if err != nil {
+							t.Errorf("log in: %v", err)
+							return
+						}
+						if last.Conn != 0 {
+							g.logout(last) // was replaced
+						}
+						last = s
+					}
+					online[i] = last.Conn != 0
+				})
+			}
+			wg.Wait()
+			stopHarm()
+			g.flush()
+			want := 0
+			for i, id := range ids {
+				state := Offline
+				if online[i] {
+					state = Online
+					want++
+				}
+				eventually(t, func() error {
+					if u := user(t, g.store, id); u.State != state {
+						return fmt.Errorf("%s is %s, want %s", id, u.State, state)
+					}
+					return nil
+				})
+			}
+			if c, err := g.store.count(t.Context()); err != nil || c.Sessions != want {
+				t.Fatalf("counts %+v %v, want %d", c, err, want)
+			}
+		})
+	}
+}
+
+func TestGivenUpLoginIsUndone(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr)
+	g.login("alice", "d") // opens the connection
+	r.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, _, err := g.tryLogin(ctx, "bob", "d"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a login while Redis is paused: %v", err)
+	}
+	r.Resume()
+	g.flush()
+	if u := user(t, g.store, "bob"); u.State == Online {
+		t.Fatalf("a login that was given up: %+v", u)
+	}
+	is(t, g.store, "alice", Online)
+}
+
+func TestLoginIsRefusedAfterOpTimeout(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{LeaseTTL: 15 * time.Second, OpTimeout: 400 * time.Millisecond}, "gw-1", r.Addr)
+	r.Kill()
+	if _, _, err := g.tryLogin(t.Context(), "bob", "d"); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("a login without Redis: %v", err)
+	}
+	located := make(chan error, 1)
+	g.member.Locate("alice", func(_ []Holder, err error) { located <- err })
+	if err := <-located; !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("a locate without Redis: %v", err)
+	}
+}
+
+func TestClosedStoreRefuses(t *testing.T) {
+	r := startRedis(t)
+	s := openStore(t, Config{}, r.Addr)
+	g := joinGateway(t, s, "gw-1")
+	r.Pause()
+	refused := make(chan error, 1)
+	go func() {
+		_, _, err := g.tryLogin(context.Background(), "bob", "d")
+		refused <- err
+	}()
+	eventually(t, func() error {
+		if g.member.lanes.waiting() == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	g.member.lanes.close()
+	if err := <-refused; !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("a login that waits at close: %v", err)
+	}
+	if _, _, err := g.tryLogin(context.Background(), "bob", "d"); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("a login after close: %v", err)
+	}
+	r.Resume()
+}
+
+// roundTrips counts the pipelines and commands that a node's readers send.
+type roundTrips struct {
+	mu        sync.Mutex
+	pipelines int
+}
+
+func (h *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.add()
+		return next(ctx, cmd)
+	}
+}
+
+func (h *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.add()
+		return next(ctx, cmds)
+	}
+}
+
+func (h *roundTrips) add() {
+	h.mu.Lock()
+	h.pipelines++
+	h.mu.Unlock()
+}
+
+func (h *roundTrips) take() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.pipelines
+	h.pipelines = 0
+	return n
+}
