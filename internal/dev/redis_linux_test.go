@@ -23,7 +23,7 @@ func TestRedisEndsWithItsProcess(t *testing.T) {
 	}
 	t.Parallel()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestRedisEndsWithItsProcess$")
-	cmd.Env = append(os.Environ(), child+"=1")
+	cmd.Env = append(os.Environ(), child+"=1", "TMPDIR="+t.TempDir()) // nobody is left to clean up
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
