@@ -34,6 +34,8 @@ type conn struct {
 	ws   *websocket.Conn
 	sock *cork.Conn
 
+	reads uint32 // frames read; owned by the reading goroutine
+
 	// Owned by the worker that handles the received frames.
 	limits   limits
 	attempts uint8 // logins refused because the store was not available
