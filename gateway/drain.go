@@ -29,7 +29,7 @@ const (
 func (g *Gateway) drain(ctx context.Context, joined chan error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.ShutdownDelay+g.cfg.DrainWindow)
 	defer cancel()
-	g.ready.Store(false)
+	g.leaving.Store(true)
 	g.cfg.Logger.Info("draining", "connections", g.connections(), "window", g.cfg.DrainWindow.String())
 	member := g.member.Load()
 	if member == nil {

@@ -59,7 +59,7 @@ type Gateway struct {
 	pendingBytes atomic.Int64
 	member       atomic.Pointer[membership] // nil until joined
 	draining     atomic.Bool                // no logins any more
-	ready        atomic.Bool
+	leaving      atomic.Bool                // told to stop
 	turned       atomic.Int64 // Unix seconds when the wheel was last seen to turn
 
 	epochsMu sync.Mutex
@@ -160,7 +160,7 @@ func (g *Gateway) OpsAddr() net.Addr {
 }
 
 // Ready tells whether clients should be sent to this gateway: it has joined the cluster once, and does not drain.
-func (g *Gateway) Ready() bool { return g.ready.Load() }
+func (g *Gateway) Ready() bool { return g.member.Load() != nil && !g.leaving.Load() }
 
 // Run serves until ctx ends, and then drains: it returns when all clients have left, or the drain window is over, and
 // nothing of the gateway is left running. It returns an error if the gateway cannot work: wrapping
@@ -184,7 +184,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		left = true
 	case err = <-failed:
 	}
-	g.ready.Store(false)
+	g.leaving.Store(true)
 	g.stop(servers)
 	if err == nil && !left {
 		g.leave(base)

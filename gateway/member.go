@@ -20,7 +20,6 @@ func (g *Gateway) membership(base, ctx context.Context) error {
 	}
 	defer closeStore()
 	g.member.Store(&m)
-	g.ready.Store(!g.draining.Load() && ctx.Err() == nil)
 	g.cfg.Logger.Info("joined the cluster", "epoch", m.Epoch(), "address", g.advertised(),
 		"listen", g.Addr().String())
 	if err := m.Run(base); err != nil {

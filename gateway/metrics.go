@@ -92,7 +92,7 @@ func (g *Gateway) observe(o metric.Observer, i *instruments) {
 	o.ObserveInt64(i.connections, connections)
 	o.ObserveInt64(i.sessions, g.table.count.Load())
 	o.ObserveInt64(i.queued, m.queuedBytes.Load())
-	o.ObserveInt64(i.ready, boolean(g.ready.Load()))
+	o.ObserveInt64(i.ready, boolean(g.Ready()))
 	o.ObserveInt64(i.draining, connections*boolean(g.draining.Load()))
 	o.ObserveInt64(i.links, int64(g.peers.Links()))
 	o.ObserveInt64(i.panics, m.panics.Load())
