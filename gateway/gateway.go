@@ -60,7 +60,7 @@ type Gateway struct {
 	member       atomic.Pointer[membership] // nil until joined
 	draining     atomic.Bool                // no logins any more
 	leaving      atomic.Bool                // told to stop
-	turned       atomic.Int64 // Unix seconds when the wheel was last seen to turn
+	turned       atomic.Int64               // Unix seconds when the wheel was last seen to turn
 
 	epochsMu sync.Mutex
 	epochs   map[store.Epoch]struct{} // those this process has or had
