@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ type timeline struct {
 	start time.Time
 	stop  context.CancelFunc
 	done  chan struct{}
+	looks atomic.Int64
 
 	mu   sync.Mutex
 	seen []moment
@@ -60,6 +63,7 @@ func (tl *timeline) run(ctx context.Context) {
 			return
 		}
 		tl.add(strings.Join(states, " "))
+		tl.looks.Add(1)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -79,22 +83,34 @@ func (tl *timeline) add(states string) {
 // mark notes an event of the test in the timeline.
 func (tl *timeline) mark(what string) { tl.add("-- " + what + " --") }
 
-// end stops the timeline, logs it, and returns it.
+// end takes a last look, stops the timeline, logs it, and returns it.
 func (tl *timeline) end() []moment {
-	tl.stop()
-	<-tl.done
-	for _, m := range tl.seen {
-		tl.p.t.Logf("%7.1fs  %s", m.at.Seconds(), m.states)
+	if tl.stop != nil {
+		looks := tl.looks.Load()
+		eventually(tl.p.t, time.Minute, func() error {
+			if tl.looks.Load() < looks+2 {
+				return errors.New("the reader does not look any more")
+			}
+			return nil
+		})
+		tl.stop()
+		<-tl.done
+		tl.stop = nil
+		for _, m := range tl.seen {
+			tl.p.t.Logf("%7.1fs  %s", m.at.Seconds(), m.states)
+		}
 	}
 	return tl.seen
 }
 
-// never fails the test if the reader ever saw user in the state.
-func (tl *timeline) never(user, state string) {
+// never fails the test if the reader ever saw one of the users in the state.
+func (tl *timeline) never(state string, users ...string) {
 	tl.p.t.Helper()
 	for _, m := range tl.end() {
-		if strings.Contains(m.states+" ", user+"="+state+" ") {
-			tl.p.t.Errorf("at %.1f s a reader saw %s", m.at.Seconds(), m.states)
+		for _, user := range users {
+			if strings.Contains(m.states+" ", user+"="+state+" ") {
+				tl.p.t.Errorf("at %.1f s a reader saw %s", m.at.Seconds(), m.states)
+			}
 		}
 	}
 }
@@ -144,7 +160,15 @@ func crash(t *testing.T, name string) (p *platform, alice, bob *corev1.Pod) {
 	}
 	login(t, forward(t, gateways[0], 8080), "alice").hold()
 	login(t, forward(t, gateways[1], 8080), "bob").hold()
-	p.waitState(5*time.Second, map[string]string{"alice": "online", "bob": "online"})
+	// Carol, who never was there, is known to be nobody only once everybody could have been found.
+	p.waitState(settled, map[string]string{"alice": "online", "bob": "online"})
+	eventually(t, settled, func() error {
+		answers, err := p.ask(t.Context(), "carol")
+		if err == nil && answers["carol"].Reason != "never_seen" {
+			err = fmt.Errorf("carol is %+v, want never_seen", answers["carol"])
+		}
+		return err
+	})
 	return p, gateways[0], gateways[1]
 }
 
@@ -158,7 +182,7 @@ func TestGatewayKilledTakesOnlyItsUsersOffline(t *testing.T) {
 	tl.mark("kill -9 of the gateway of alice")
 	signal(t, process(t, victim, "gateway"), syscall.SIGKILL)
 	p.waitState(bound, map[string]string{"alice": "offline", "bob": "online"})
-	tl.never("bob", "offline")
+	tl.never("offline", "bob")
 }
 
 func TestGatewayPodForceDeletedTakesOnlyItsUsersOffline(t *testing.T) {
@@ -169,7 +193,7 @@ func TestGatewayPodForceDeletedTakesOnlyItsUsersOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.waitState(bound, map[string]string{"alice": "offline", "bob": "online"})
-	tl.never("bob", "offline")
+	tl.never("offline", "bob")
 }
 
 func TestGatewayPausedIsTakenOverAndComesBack(t *testing.T) {
@@ -195,7 +219,7 @@ func TestGatewayPausedIsTakenOverAndComesBack(t *testing.T) {
 		}
 		return nil
 	})
-	tl.never("bob", "offline")
+	tl.never("offline", "bob")
 }
 
 func TestRedisStoppedFor30SecondsTakesNobodyOffline(t *testing.T) {
@@ -210,7 +234,7 @@ func TestRedisStoppedFor30SecondsTakesNobodyOffline(t *testing.T) {
 	tl.mark("SIGCONT")
 	signal(t, pid, syscall.SIGCONT)
 	p.waitState(10*time.Second, map[string]string{"alice": "online", "bob": "online"})
-	tl.never("alice", "offline")
+	tl.never("offline", "alice", "bob")
 }
 
 func TestRedisPodDeletedTakesNobodyOffline(t *testing.T) {
@@ -222,8 +246,25 @@ func TestRedisPodDeletedTakesNobodyOffline(t *testing.T) {
 	}
 	p.waitState(10*time.Second, map[string]string{"alice": "unknown", "bob": "unknown"})
 	p.waitState(time.Minute, map[string]string{"alice": "online", "bob": "online"})
-	tl.never("alice", "offline")
-	tl.never("bob", "offline")
+	tl.never("offline", "alice", "bob")
+}
+
+func TestRedisFlushedTakesNobodyOffline(t *testing.T) {
+	p, _, _ := crash(t, "flushed")
+	secret := &corev1.Secret{}
+	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: p.key.Namespace, Name: p.key.Name + "-redis-auth"}, secret); err != nil {
+		t.Fatal(err)
+	}
+	tl := p.watch("alice", "bob")
+	tl.mark("FLUSHALL")
+	if _, err := kubectl(t.Context(), "-n", p.key.Namespace, "exec", p.pods("redis")[0].Name, "--",
+		"redis-cli", "-a", string(secret.Data["current"]), "FLUSHALL"); err != nil {
+		t.Fatal(err)
+	}
+	p.waitState(10*time.Second, map[string]string{"alice": "online", "bob": "online"})
+	wait(t, 5*time.Second)
+	p.waitState(time.Second, map[string]string{"alice": "online", "bob": "online"})
+	tl.never("offline", "alice", "bob")
 }
 
 // wait lets a fault last.
