@@ -23,8 +23,8 @@ CONTROLLER_GEN  := $(TOOLS)/controller-gen@$(CONTROLLER_GEN_VERSION)/controller-
 PROTOC_GEN_GO   := $(TOOLS)/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)/protoc-gen-go
 PROTOC_GEN_GRPC := $(TOOLS)/protoc-gen-go-grpc@$(PROTOC_GEN_GRPC_VERSION)/protoc-gen-go-grpc
 
-# What tests and generators need on Debian beside Go, make and git; the local cluster installs its own. Elsewhere,
-# install their counterparts.
+# What tests and generators need on Debian beside Go, make, git, gcc (for the race detector), Node.js and npm. The local
+# cluster installs its own: runc nftables containernetworking-plugins iproute2 redis-tools etcd-server.
 DEBIAN_PACKAGES := redis-server protobuf-compiler nginx-light
 
 # The nested modules keep Kubernetes and yardsticks out of the product's go.mod.
@@ -109,8 +109,8 @@ test: export IMC_REQUIRE := cluster,redis,envtest
 test: deps test-race test-cluster test-e2e ## Everything, quick parts first. Nothing is skipped.
 
 .PHONY: test-unit
-test-unit: deps ## The quick part: what needs neither a cluster nor an API server.
-	@go test ./...
+test-unit: deps ## The quick part: what needs neither a cluster, an API server nor Helm.
+	@go test $$(go list ./... | grep -v -E '/(api/v1alpha1|controllers|charts)$$')
 
 .PHONY: test-race
 test-race: $(CLUSTER_CLI)
@@ -150,7 +150,14 @@ fmt: $(GOLANGCI) ## Format the code.
 
 .PHONY: generate
 generate: deps $(CONTROLLER_GEN) $(PROTOC_GEN_GO) $(PROTOC_GEN_GRPC) $(CLUSTER_CLI) ## Write all generated files.
-	@true
+	@$(CONTROLLER_GEN) object applyconfiguration crd paths=./api/v1alpha1 output:crd:dir=charts/imcluster/files
+	mv charts/imcluster/files/imcluster.dev_imclusters.yaml charts/imcluster/files/crd.yaml
+	$(CONTROLLER_GEN) rbac:roleName=imcluster-operator paths=./controllers/... output:rbac:dir=charts/imcluster/files
+	helm=$$($(CLUSTER_CLI) tools --print helm)
+	$$helm template imcluster charts/imcluster --namespace $(NAMESPACE) | go run ./internal/generate/manifests config
+	go run ./internal/generate/reference charts/imcluster/files/crd.yaml > docs/configuration.md
+	PATH=$(dir $(PROTOC_GEN_GO)):$(dir $(PROTOC_GEN_GRPC)):$$PATH protoc -I . --go_out=. --go_opt=paths=source_relative \
+	  --go-grpc_out=. --go-grpc_opt=paths=source_relative api/peer/v1/peer.proto
 
 .PHONY: generate-check
 generate-check:
