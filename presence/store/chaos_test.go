@@ -287,13 +287,19 @@ func (c *chaos) compare(s *Store, want map[string]string) error {
 		return fmt.Errorf("the store and the gateways differ: %v", differences(got, want))
 	}
 	count, err := s.count(context.Background())
-	if err != nil || count.Sessions != len(want) || count.Users != len(online) {
-		return fmt.Errorf("counts %+v %v, want %d sessions of %d users", count, err, len(want), len(online))
+	if err != nil {
+		return err
+	}
+	if count.Sessions != len(want) || count.Users != len(online) {
+		return fmt.Errorf("counts %+v, want %d sessions of %d users", count, len(want), len(online))
 	}
 	page, err := s.Online(context.Background(), "", 1000)
+	if err != nil {
+		return err
+	}
 	slices.Sort(page.Users)
-	if listed := slices.Sorted(maps.Keys(online)); err != nil || !slices.Equal(page.Users, listed) {
-		return fmt.Errorf("listed %v %v, want %v", page.Users, err, listed)
+	if listed := slices.Sorted(maps.Keys(online)); !slices.Equal(page.Users, listed) {
+		return fmt.Errorf("listed %v, want %v", page.Users, listed)
 	}
 	return nil
 }

@@ -124,15 +124,29 @@ func (n *node) pipeline(ctx context.Context, reqs []*request) {
 		r.cmd = redis.NewCmd(ctx, r.args...)
 		_ = p.Process(ctx, r.cmd) // queues
 	}
-	_, err := p.Exec(ctx)
+	cmds, err := p.Exec(ctx)
+	spread(cmds, err)
 	for _, r := range reqs {
 		r.err = r.cmd.Err()
-		if r.err == nil && err != nil && isConnError(err) {
-			r.err = err
+		if classify(r.err) == success {
+			r.err = nil // it may be redis.Nil
 		}
-		if errors.Is(r.err, redis.Nil) {
-			r.err = nil
+	}
+}
+
+// spread gives the error of a pipeline to its commands. When a connection cannot be made because the server refuses the
+// login, or is loading its data, the client library does not tell the commands, and they look as if they had succeeded.
+func spread(cmds []redis.Cmder, err error) {
+	if err == nil {
+		return
+	}
+	for _, c := range cmds {
+		if c.Err() != nil {
+			return // it is the error of some command
 		}
+	}
+	for _, c := range cmds {
+		c.SetErr(err)
 	}
 }
 
@@ -149,8 +163,9 @@ func (s *Store) followAsk(ctx context.Context, r *request) {
 	p.Do(ctx, "asking")
 	r.cmd = redis.NewCmd(ctx, r.args...)
 	_ = p.Process(ctx, r.cmd) // queues
-	_, _ = p.Exec(ctx)        // the command has its error
-	if r.err = r.cmd.Err(); errors.Is(r.err, redis.Nil) {
+	cmds, err := p.Exec(ctx)
+	spread(cmds, err)
+	if r.err = r.cmd.Err(); classify(r.err) == success {
 		r.err = nil
 	}
 }

@@ -295,7 +295,7 @@ func neverOffline(t testing.TB, s *Store, ids []string) (stop func() *watcher) {
 		for ctx.Err() == nil {
 			users, _, _ := s.Users(ctx, ids)
 			if ctx.Err() != nil {
-				return nil
+				break
 			}
 			unknown := 0
 			for _, u := range users {

@@ -70,16 +70,13 @@ func (k *keys) indexKey(part int, e Epoch) string { return k.index[part] + strin
 
 func (k *keys) seenKey(part, bucket int) string { return k.seen[part] + strconv.Itoa(bucket) }
 
-// Fields of the meta hash.
+// Fields of the meta hash. In the hash of a user, a session is the field "s" + device.
 const (
 	generationField = "g"
 	bucketsField    = "b"
 	doneField       = "done:" // + epoch: the generation of which the epoch has registered everything
 	fencedField     = "x:"    // + epoch: the epoch may not write
 )
-
-// sessionField is the field of a device in the hash of its user.
-func sessionField(device string) string { return "s" + device }
 
 // longID is from which length on a user is remembered by a hash of the id: a value above hash-max-listpack-value (64
 // bytes) would turn the whole bucket into a hash table, four times the size for everybody in it.

@@ -85,8 +85,7 @@ func (s *Store) prepare(ctx context.Context, e Epoch) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.markDone(ctx, e, gens)
-	return err
+	return s.markDone(ctx, e, gens)
 }
 
 func everyPartition() []int {
@@ -113,18 +112,14 @@ func (s *Store) generations(ctx context.Context, parts []int) (map[int]string, e
 	return gens, nil
 }
 
-// markDone notes that an epoch has registered everything in the given generations. It returns how many were noted.
-func (s *Store) markDone(ctx context.Context, e Epoch, gens map[int]string) (int, error) {
+// markDone notes that an epoch has registered everything, where the generations still are the given ones. Where they are
+// not, the next look finds the mark missing.
+func (s *Store) markDone(ctx context.Context, e Epoch, gens map[int]string) error {
 	reqs := make([]*request, 0, len(gens))
 	for p, g := range gens {
 		reqs = append(reqs, eval(p, doneScript, []string{s.keys.meta[p]}, string(e), g))
 	}
-	err := s.exchange(ctx, reqs...)
-	n := 0
-	for _, r := range reqs {
-		n += int(intOf(r.text()))
-	}
-	return n, err
+	return s.exchange(ctx, reqs...)
 }
 
 // acquire takes a lease under a fresh epoch.

@@ -35,19 +35,19 @@ func newMetrics(provider metric.MeterProvider, s *Store) (*metrics, error) {
 	meter := provider.Meter("github.com/imcluster/imcluster/presence/store")
 	m := &metrics{}
 	var errs [7]error
-	m.duration, errs[0] = meter.Float64Histogram("imcluster.store.op.duration", metric.WithUnit("s"),
+	m.duration, errs[0] = meter.Float64Histogram("imcluster_store_op_duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from an operation on the presence store to its result, waiting in the lane included."),
 		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
-	m.reregistered, errs[1] = meter.Int64Counter("imcluster.store.sessions.reregistered",
+	m.reregistered, errs[1] = meter.Int64Counter("imcluster_store_sessions_reregistered",
 		metric.WithDescription("Sessions registered again after Redis lost data or the lease ended."))
-	m.fenced, errs[2] = meter.Int64Counter("imcluster.store.leases.lost",
+	m.fenced, errs[2] = meter.Int64Counter("imcluster_store_leases_lost",
 		metric.WithDescription("Times that this gateway found its lease ended and took a new epoch."))
-	m.reaped, errs[3] = meter.Int64Counter("imcluster.store.sessions.reaped",
+	m.reaped, errs[3] = meter.Int64Counter("imcluster_store_sessions_reaped",
 		metric.WithDescription("Sessions of dead gateways removed."))
-	depth, err := meter.Int64ObservableGauge("imcluster.store.lane.depth",
+	depth, err := meter.Int64ObservableGauge("imcluster_store_lane_depth",
 		metric.WithDescription("Operations that wait in the lanes to Redis or are on their way."))
 	errs[4] = err
-	age, err := meter.Float64ObservableGauge("imcluster.store.lease.age", metric.WithUnit("s"),
+	age, err := meter.Float64ObservableGauge("imcluster_store_lease_age", metric.WithUnit("s"),
 		metric.WithDescription("Time since the gateway's lease was last renewed."))
 	errs[5] = err
 	m.registration, errs[6] = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {

@@ -41,9 +41,19 @@ type query struct {
 
 // userRead is what is asked about one user.
 type userRead struct {
-	part           int
-	sessions, seen *request
-	buckets        int
+	part     int
+	sessions *request
+	seen     *request // of the bucket, with others
+	at       int      // which reply of the bucket
+	buckets  int      // how many there were thought to be
+}
+
+// lastSeen returns when the user was last seen, in unix s; 0 if that is not known.
+func (u *userRead) lastSeen() int64 {
+	if list := u.seen.list(); u.at < len(list) {
+		return intOf(list[u.at])
+	}
+	return 0
 }
 
 // partRead is what is asked about one partition.
@@ -57,12 +67,15 @@ type partRead struct {
 // remembered about their partition, or the lease table, is too old. A second look is final.
 //
 // The order of the reads is what makes the answer true: the partition is known to be complete before the users are read,
-// and its generation unchanged after, so that nobody was lost in between; the lease table is read last, so that it knows
-// the epoch of every session that was found.
+// and its generation unchanged after, so that nobody was lost in between; last seen is read after the sessions, so that who logs
+// out in between is found in one of them; the lease table is read last, so that it knows the epoch of every session that was
+// found.
 func (q *query) look(ctx context.Context, which []int, second bool) (again []int) {
 	parts := map[int]*partRead{}
 	users := make([]userRead, len(which))
-	reqs := make([]*request, 0, 2*len(which)+16)
+	sessions := make([]request, len(which))
+	buckets, seen := map[[2]int]*request{}, []*request(nil)
+	reqs := make([]*request, 0, len(which)+3*min(len(which), Partitions)+4)
 	for _, i := range which {
 		p := Partition(q.users[i].ID)
 		if parts[p] != nil {
@@ -82,11 +95,20 @@ func (q *query) look(ctx context.Context, which []int, second bool) (again []int
 		if m := parts[u.part].cached; m != nil {
 			u.buckets = m.buckets
 		}
+		u.sessions = &sessions[n]
+		u.sessions.part, u.sessions.args = u.part, []any{"hgetall", q.keys.userKey(u.part, id)}
+		reqs = append(reqs, u.sessions)
 		field := seenField(id)
-		u.sessions = read(u.part, "hgetall", q.keys.userKey(u.part, id))
-		u.seen = read(u.part, "hget", q.keys.seenKey(u.part, seenBucket(field, u.buckets)), field)
-		reqs = append(reqs, u.sessions, u.seen)
+		at := [2]int{u.part, seenBucket(field, u.buckets)}
+		if u.seen = buckets[at]; u.seen == nil {
+			u.seen = read(u.part, "hmget", q.keys.seenKey(at[0], at[1]))
+			buckets[at] = u.seen
+			seen = append(seen, u.seen)
+		}
+		u.at = len(u.seen.args) - 2
+		u.seen.args = append(u.seen.args, field)
 	}
+	reqs = append(reqs, seen...)
 	for _, r := range parts {
 		reqs = append(reqs, r.after)
 	}
@@ -180,7 +202,7 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 	if len(u.Devices) > 0 {
 		slices.SortFunc(u.Devices, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
 		u.State, u.Reason = Online, ""
-		return known || second
+		return known && !part.stale || second
 	}
 	switch {
 	case !part.complete:
@@ -190,7 +212,7 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 	case r.buckets != part.buckets:
 		return true // split twice in a millisecond: stays unavailable
 	}
-	if seen := intOf(r.seen.text()); seen > 0 {
+	if seen := r.lastSeen(); seen > 0 {
 		last = latest(last, time.Unix(seen, 0))
 	}
 	if last.IsZero() || q.asOf.Sub(last) > q.cfg.Retention {

@@ -172,8 +172,11 @@ func TestIncarnations(t *testing.T) {
 	g.login("alice", "d")
 	eventually(t, func() error {
 		list, degraded, err := g.store.Incarnations(t.Context())
-		if err != nil || degraded || len(list) != 1 {
-			return fmt.Errorf("%+v %v %v", list, degraded, err)
+		if err != nil {
+			return err
+		}
+		if degraded || len(list) != 1 {
+			return fmt.Errorf("%+v, degraded %v", list, degraded)
 		}
 		i := list[0]
 		if i.Epoch != g.member.Epoch() || i.PodName != "gw-1" || i.PodUID != "uid-gw-1" || i.Address != "gw-1:9091" ||

@@ -78,8 +78,7 @@ func (r *runner) reregister(ctx context.Context, parts []int) error {
 		return fmt.Errorf("read generations: %w", err)
 	}
 	if r.local == nil || r.local.Count() == 0 {
-		_, err := r.store.markDone(ctx, epoch, gens)
-		return err
+		return r.store.markDone(ctx, epoch, gens)
 	}
 	if err := pause(ctx, snapshotDelay); err != nil {
 		return err
@@ -105,7 +104,7 @@ func (r *runner) reregister(ctx context.Context, parts []int) error {
 		for _, p := range step {
 			done[p] = gens[p]
 		}
-		if _, err := r.store.markDone(ctx, epoch, done); err != nil {
+		if err := r.store.markDone(ctx, epoch, done); err != nil {
 			return fmt.Errorf("mark partitions: %w", err)
 		}
 		if err := pause(ctx, time.Duration(n)*time.Second/reregisterRate-time.Since(began)); err != nil {

@@ -108,8 +108,9 @@ func (m *Member) Run(ctx context.Context) error {
 // runner is the state of Run.
 type runner struct {
 	*Member
-	renewAt time.Time
-	down    bool // the last look failed
+	renewAt time.Time // when it is due
+	renewed time.Time // when it was tried last
+	down    bool      // the last look failed
 	// suspects counts for each partition the looks in a row in which the index and our count differed.
 	suspects [Partitions]int
 	// idle holds a token while no background job runs.
@@ -154,6 +155,10 @@ func (r *runner) noteState(err error) {
 	r.down = err != nil
 }
 
+// renewPause is the least time between renewals that lanes ask for. They ask until they get what they need, and a node
+// that is down has no clock to give.
+const renewPause = 200 * time.Millisecond
+
 // keepLease renews the lease when it is due, and takes a new epoch if it has ended; changed tells so. Its error ends Run.
 func (r *runner) keepLease(ctx context.Context, v *look, fenced bool) (changed bool, err error) {
 	r.leaseMu.Lock()
@@ -162,10 +167,12 @@ func (r *runner) keepLease(ctx context.Context, v *look, fenced bool) (changed b
 	if left {
 		return false, nil
 	}
-	due := r.renewWanted.Swap(false) || !time.Now().Before(r.renewAt) || !v.table.live(r.Epoch())
-	if !due && !fenced {
+	wanted := r.renewWanted.Load() && time.Since(r.renewed) >= renewPause
+	if !wanted && !fenced && time.Now().Before(r.renewAt) && v.table.live(r.Epoch()) {
 		return false, nil
 	}
+	r.renewWanted.Store(false)
+	r.renewed = time.Now()
 	if fenced {
 		err = ErrFenced
 	} else {

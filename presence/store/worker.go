@@ -89,7 +89,8 @@ func (l *lanes) send(w *worker, current *lease, until int64) {
 		o.sent = true
 		_ = p.Process(ctx, o.cmd) // queues
 	}
-	_, _ = p.Exec(ctx) // each command has its error
+	cmds, err := p.Exec(ctx)
+	spread(cmds, err)
 }
 
 // verdict says what becomes of an op that was sent.
