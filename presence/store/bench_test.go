@@ -104,35 +104,58 @@ func BenchmarkUsers(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory reports what Redis needs for users with ids of 12 bytes and devices of 8: per online session, and per
-// user who is remembered as offline.
+// BenchmarkMemory reports what Redis needs for users with ids of 12 bytes and devices of 8: per online session, on gateways
+// of 20,000, and per user who is remembered as offline.
 func BenchmarkMemory(b *testing.B) {
-	const users = 50000
-	for b.Loop() {
-		g, r := benchGateway(b)
-		empty := usedMemory(b, r)
-		var wg sync.WaitGroup
-		for worker := range 64 {
-			wg.Go(func() {
-				for i := worker; i < users; i += 64 {
-					s := Session{User: fmt.Sprintf("u%011d", i), Device: "d0000000", Platform: "web", Conn: uint64(i)}
-					if _, _, err := g.member.Register(context.Background(), s); err != nil {
-						b.Error(err)
-						return
-					}
+	const perGateway = 20000
+	for _, users := range []int{20000, 100000} {
+		b.Run(fmt.Sprintf("online/%d", users), func(b *testing.B) {
+			for b.Loop() {
+				r := testredis.Start(b)
+				var gateways []*gateway
+				for i := range users / perGateway {
+					gateways = append(gateways, startGateway(b, Config{LeaseTTL: 15 * time.Second}, fmt.Sprint("gw-", i), r.Addr))
 				}
-			})
-		}
-		wg.Wait()
-		online := usedMemory(b, r)
-		for i := range users {
-			g.member.Unregister(Session{User: fmt.Sprintf("u%011d", i), Device: "d0000000", Conn: uint64(i)}, time.Now())
-		}
-		g.flush()
-		offline := usedMemory(b, r)
-		b.ReportMetric(float64(online-empty)/users, "B/session")
-		b.ReportMetric(float64(offline-empty)/users, "B/remembered-user")
+				empty := usedMemory(b, r)
+				eachUser(b, users, func(i int, s Session) error {
+					_, _, err := gateways[i/perGateway].member.Register(context.Background(), s)
+					return err
+				})
+				b.ReportMetric(float64(usedMemory(b, r)-empty)/float64(users), "B/session")
+			}
+		})
+		b.Run(fmt.Sprintf("remembered/%d", users), func(b *testing.B) {
+			for b.Loop() {
+				g, r := benchGateway(b)
+				empty := usedMemory(b, r)
+				eachUser(b, users, func(_ int, s Session) error {
+					_, _, err := g.member.Register(context.Background(), s)
+					g.member.Unregister(s, time.Now())
+					return err
+				})
+				g.flush()
+				b.ReportMetric(float64(usedMemory(b, r)-empty)/float64(users), "B/user")
+			}
+		})
 	}
+}
+
+// eachUser calls f for sessions of users, 64 at a time.
+func eachUser(b *testing.B, users int, f func(int, Session) error) {
+	b.Helper()
+	var wg sync.WaitGroup
+	for worker := range 64 {
+		wg.Go(func() {
+			for i := worker; i < users; i += 64 {
+				s := Session{User: fmt.Sprintf("u%011d", i), Device: "d0000000", Platform: "web", Conn: uint64(i)}
+				if err := f(i, s); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func usedMemory(b *testing.B, r *testredis.Server) int64 {

@@ -90,16 +90,24 @@ func (s *Store) reapCall(part int, e Epoch, ended time.Time, sessions []any, buc
 	return eval(part, reapScript, keys, args...)
 }
 
-// splitNext splits one bucket of last seen.
+// splitNext splits buckets of last seen until none is too full.
 func (s *Store) splitNext(ctx context.Context, part int) error {
-	count := read(part, "hget", s.keys.meta[part], bucketsField)
-	if err := s.exchange(ctx, count); err != nil {
-		return err
+	for {
+		count := read(part, "hget", s.keys.meta[part], bucketsField)
+		if err := s.exchange(ctx, count); err != nil {
+			return err
+		}
+		n := max(1, int(intOf(count.text())))
+		from, modulus := splitBucket(n)
+		split := eval(part, splitScript,
+			[]string{s.keys.meta[part], s.keys.seenKey(part, from), s.keys.seenKey(part, n)}, n, from, modulus)
+		if err := s.exchange(ctx, split); err != nil {
+			return err
+		}
+		if !strings.HasSuffix(split.text(), "!") {
+			return nil
+		}
 	}
-	n := max(1, int(intOf(count.text())))
-	from, modulus := splitBucket(n)
-	return s.exchange(ctx, eval(part, splitScript,
-		[]string{s.keys.meta[part], s.keys.seenKey(part, from), s.keys.seenKey(part, n)}, n, from, modulus))
 }
 
 // forgetAtOnce is how many buckets of last seen are looked through per second. Readers check the retention themselves; this

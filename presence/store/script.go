@@ -68,7 +68,7 @@ var (
 	registerScript   = newScript(writeLua, registerLua)
 	reassertScript   = newScript(writeLua, reassertLua)
 	unregisterScript = newScript(writeLua, seenLua, unregisterLua)
-	splitScript      = newScript(splitLua)
+	splitScript      = newScript(seenLua, splitLua)
 	reapScript       = newScript(seenLua, reapLua)
 	forgetScript     = newScript(forgetLua)
 

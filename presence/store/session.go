@@ -127,24 +127,33 @@ func finishUnregister(l *lanes, o *op, reply any, err error) {
 		q.count--
 	}
 	if text == "S" && !q.splitting {
-		q.splitting = true
-		split := newOp(opSplit, o.part, Session{})
-		split.buckets = q.buckets
-		split.finish = finishSplit
-		l.pushLocked(split)
+		l.pushSplit(o.part)
 	}
 }
 
+// pushSplit queues the split of a bucket of last seen; l.mu must be held.
+func (l *lanes) pushSplit(part int) {
+	q := &l.parts[part]
+	o := newOp(opSplit, part, Session{})
+	o.buckets, o.finish = q.buckets, finishSplit
+	q.splitting = l.pushLocked(o)
+}
+
 func finishSplit(l *lanes, o *op, reply any, err error) {
+	part := o.part
+	o.free()
+	n, more := strings.CutSuffix(textOf(reply), "!")
 	if err == nil {
-		l.setBuckets(o.part, textOf(reply))
+		l.setBuckets(part, n)
 	} else {
 		l.store.log.Error("a bucket of last seen could not be split", "error", err)
 	}
 	l.mu.Lock()
-	l.parts[o.part].splitting = false
-	l.mu.Unlock()
-	o.free()
+	defer l.mu.Unlock()
+	l.parts[part].splitting = false
+	if more {
+		l.pushSplit(part)
+	}
 }
 
 func (l *lanes) buckets(part int) int {
