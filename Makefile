@@ -60,10 +60,12 @@ up: cluster ## The whole platform on a real Kubernetes, ending with a demonstrat
 	"$$IMC_KUBECTL" delete job imctl-demo --ignore-not-found
 	"$$IMC_KUBECTL" apply -f config/demo/job.yaml
 	"$$IMC_KUBECTL" wait --for=jsonpath='{.status.active}'=1 job/imctl-demo --timeout=30s >/dev/null || true
+	( "$$IMC_KUBECTL" wait --for=jsonpath='{.status.usage.connections}'=2 imc/chat --timeout=90s >/dev/null &&
+	  printf '\nkubectl get imc -o wide, while they are online:\n' && "$$IMC_KUBECTL" get imc -o wide && echo ) &
 	"$$IMC_KUBECTL" logs --follow --pod-running-timeout=1m job/imctl-demo
 	"$$IMC_KUBECTL" wait --for=condition=Complete job/imctl-demo --timeout=20s
+	wait $$!
 	step "Ready"
-	"$$IMC_KUBECTL" get imc
 	printf '%s\n' "" \
 	  "Presence   http://127.0.0.1:18080        WebSocket  ws://127.0.0.1:18081/ws" "" \
 	  "Try next:" \

@@ -17,6 +17,7 @@ type demoCommand struct {
 	presenceFlags `embed:""`
 	tokenFlags    `embed:""`
 	StepTimeout   time.Duration `default:"30s" help:"How long each step may take."`
+	Stay          time.Duration `help:"How long both users stay online before they log out, to be looked at."`
 }
 
 func (c *demoCommand) Run(ctx context.Context, p *printer) error {
@@ -32,7 +33,7 @@ func (c *demoCommand) Run(ctx context.Context, p *printer) error {
 	if err != nil {
 		return err
 	}
-	return runDemo(ctx, p, demo.Config{GatewayURLs: urls, Presence: presence, Token: token, StepTimeout: c.StepTimeout})
+	return runDemo(ctx, p, demo.Config{GatewayURLs: urls, Presence: presence, Token: token, StepTimeout: c.StepTimeout, Stay: c.Stay})
 }
 
 // runDemo runs a demonstration and prints its steps.

@@ -30,6 +30,8 @@ type Config struct {
 	// StepTimeout bounds each step; zero means 30 s. A platform whose Redis is new may take half of that until it is
 	// sure that it has not lost anything.
 	StepTimeout time.Duration
+	// Stay is how long both users stay connected before they log out, so that others can look at them.
+	Stay time.Duration
 	// Report is called after every step.
 	Report func(Step)
 }
@@ -71,6 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 		{"presence sees both online, on two gateways", d.bothOnline},
 		{"carol, who never logged in, is unknown", d.strangerUnknown},
 		{"both are listed and counted", d.listed},
+		{"both stay online", d.stay},
 		{"both log out", d.logOut},
 		{"presence sees both offline", d.bothOffline},
 	} {
@@ -82,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (d *demonstration) step(ctx context.Context, name string, run func(context.Context) (string, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.StepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.StepTimeout+d.cfg.Stay)
 	defer cancel()
 	start := time.Now()
 	detail, err := run(ctx)
@@ -134,6 +137,20 @@ func (d *demonstration) onlyGateway(ctx context.Context) error {
 			counts.Gateways[0].Pod)
 	}
 	return nil
+}
+
+// stay keeps both connected; neither may be lost meanwhile.
+func (d *demonstration) stay(ctx context.Context) (string, error) {
+	select {
+	case <-time.After(d.cfg.Stay):
+		return "", nil
+	case <-d.alice.conn.Done():
+		return "", fmt.Errorf("alice was disconnected: %w", d.alice.conn.Err())
+	case <-d.bob.conn.Done():
+		return "", fmt.Errorf("bob was disconnected: %w", d.bob.conn.Err())
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // chat sends a text and waits until it has arrived and was acknowledged.
