@@ -69,7 +69,7 @@ up: cluster ## The whole platform on a real Kubernetes, ending with a demonstrat
 	printf '%s\n' "" \
 	  "Presence   http://127.0.0.1:18080        WebSocket  ws://127.0.0.1:18081/ws" "" \
 	  "Try next:" \
-	  "  eval \"\$$(bin/cluster env)\"             # KUBECONFIG and more, for this shell" \
+	  "  eval \"\$$(bin/cluster env)\"; alias kubectl=\$$IMC_KUBECTL   # for this shell" \
 	  "  kubectl get imc,pods" \
 	  "  export IMC_GATEWAY_URL=ws://127.0.0.1:18081/ws IMC_PRESENCE_URL=http://127.0.0.1:18080" \
 	  "  export IMC_API_KEY=\$$(kubectl get secret chat-api-key -o jsonpath='{.data.current}' | base64 -d)" \
