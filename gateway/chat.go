@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
@@ -12,8 +13,10 @@ import (
 const (
 	// maxPending is how many chats of one client may wait for the store.
 	maxPending = 256
-	// maxPendingBytes is how much content may wait for the store in the whole gateway.
+	// maxPendingBytes is how much content may wait for the store in the whole gateway, and pendingOverhead what a chat
+	// takes besides its content.
 	maxPendingBytes = 64 << 20
+	pendingOverhead = 512
 	// maxHeld is how many chats are kept for a client whose login is not answered yet.
 	maxHeld = 64
 )
@@ -45,7 +48,8 @@ func (c *conn) chat(fr *wire.Frame) {
 		c.refuse(fr, errChatUnavailable, stateOpen)
 		return
 	}
-	to, clientMsgID := fr.ToID, fr.ClientMsgID
+	// Clones: the originals are parts of the whole frame, which would wait for the store with them.
+	to, clientMsgID := strings.Clone(fr.ToID), strings.Clone(fr.ClientMsgID)
 	m := &peerv1.Message{Id: wire.MessageID(c.user, to, clientMsgID), From: c.user, Content: fr.Content, Time: time.Now().UnixMilli()}
 	(*member).Locate(to, func(holders []store.Holder, err error) {
 		c.release(len(m.Content))
@@ -70,7 +74,7 @@ func checkChat(fr *wire.Frame) error {
 	return wire.CheckClientMsgID(fr.ClientMsgID)
 }
 
-// reserve counts a chat that waits for the store. It returns false if too many do.
+// reserve counts a chat with so many bytes of content that waits for the store. It returns false if too many do.
 func (c *conn) reserve(size int) bool {
 	c.mu.Lock()
 	ok := c.pending < maxPending
@@ -81,7 +85,7 @@ func (c *conn) reserve(size int) bool {
 	if !ok {
 		return false
 	}
-	if c.g.pendingBytes.Add(int64(size)) > maxPendingBytes {
+	if c.g.pendingBytes.Add(int64(size+pendingOverhead)) > maxPendingBytes {
 		c.release(size)
 		return false
 	}
@@ -92,7 +96,7 @@ func (c *conn) release(size int) {
 	c.mu.Lock()
 	c.pending--
 	c.mu.Unlock()
-	c.g.pendingBytes.Add(int64(-size))
+	c.g.pendingBytes.Add(-int64(size+pendingOverhead))
 }
 
 // route hands a message to each holder's gateway. It must not block: it runs on the goroutine of a store's lane.

@@ -10,6 +10,12 @@ import (
 func (c *conn) Expire() {
 	c.mu.Lock()
 	if c.state == stateLost {
+		// The connection may have been lost while this call, of an earlier time-out, was on its way.
+		if left := c.g.cfg.Store.Grace - time.Since(c.lostAt); left > 0 {
+			c.g.wheel.Schedule(&c.timer, left, c)
+			c.mu.Unlock()
+			return
+		}
 		ended := c.unregisterLocked(c.lostAt)
 		c.mu.Unlock()
 		ended()

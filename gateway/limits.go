@@ -3,10 +3,11 @@ package gateway
 import "time"
 
 // limits are two token buckets, for frames and bytes, without a timer. Both hold what two seconds allow. Whoever goes on
-// to send at more than twice the rate is a flood.
+// to send at more than twice either rate is a flood.
 type limits struct {
-	last                  time.Duration // wheel time
-	frames, bytes, excess float32
+	last          time.Duration // wheel time
+	frames, bytes float32
+	excess        float32 // seconds that what was refused would have taken, less those that went by
 }
 
 type verdict uint8
@@ -28,18 +29,14 @@ func (l *limits) take(now time.Duration, size, frameRate, byteRate int) verdict 
 	fr, br := float32(frameRate), float32(byteRate)
 	l.frames = min(l.frames+elapsed*fr, 2*fr)
 	l.bytes = min(l.bytes+elapsed*br, 2*br)
-	excessRate := fr
-	if frameRate < 0 {
-		excessRate = defaultFrameRate
-	}
-	l.excess = max(l.excess-elapsed*excessRate, 0)
+	l.excess = max(l.excess-elapsed, 0)
 	if (frameRate < 0 || l.frames >= 1) && (byteRate < 0 || l.bytes >= float32(size)) {
 		l.frames--
 		l.bytes -= float32(size)
 		return allowed
 	}
-	l.excess++
-	if l.excess > 2*excessRate {
+	l.excess += max(1/fr, float32(size)/br) // that of a rate without a limit is negative
+	if l.excess > 2 {
 		return flood
 	}
 	return refused

@@ -217,3 +217,18 @@ func TestLimitsRefill(t *testing.T) {
 		}
 	}
 }
+
+// TestBytesFarAboveTheRateAreAFlood, however few frames they come in; up to twice the rate they are only refused.
+func TestBytesFarAboveTheRateAreAFlood(t *testing.T) {
+	for factor, want := range map[int]verdict{2: refused, 3: flood} {
+		l, worst := newLimits(0, 100, 1000), allowed
+		for second := range 20 {
+			for range factor {
+				worst = max(worst, l.take(time.Duration(second)*time.Second, 1000, 100, 1000))
+			}
+		}
+		if worst != want {
+			t.Errorf("%d times the rate: verdict %d, want %d", factor, worst, want)
+		}
+	}
+}

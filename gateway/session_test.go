@@ -196,6 +196,18 @@ func TestLostConnectionKeepsItsSessionForTheGrace(t *testing.T) {
 	}
 }
 
+// TestTimeoutOnItsWayDoesNotEndTheGrace: the wheel called just when the connection was lost.
+func TestTimeoutOnItsWayDoesNotEndTheGrace(t *testing.T) {
+	w := newWorld()
+	g := startGateway(t, w, func(c *Config) { c.Store.Grace = time.Hour })
+	login(t, g, "alice", "d").closeNow()
+	eventually(t, "the connection has ended", func() bool { return g.connections() == 0 })
+	g.table.get("alice", w.devices("alice")["d"].Conn).Expire()
+	if len(w.devices("alice")) != 1 {
+		t.Error("alice was unregistered within the grace")
+	}
+}
+
 func TestReconnectWithinTheGraceTakesTheSessionOver(t *testing.T) {
 	for _, name := range []string{"same gateway", "another gateway"} {
 		t.Run(name, func(t *testing.T) {
