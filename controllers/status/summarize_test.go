@@ -110,6 +110,12 @@ func TestConditions(t *testing.T) {
 		{"scaling down", imcluster(scaled(1)), &pods{all: 2, updated: 2, ready: 2, behind: true}, one, one, nil, []string{
 			"Ready=False RollingOut", "Reconciling=True RollingOut",
 			"GatewayAvailable=True RollingOut", "PresenceAvailable=True Available", "RedisAvailable=True Available"}},
+		{"scaling down, and pods are still there", imcluster(scaled(1)), two, one, one, nil, []string{
+			"Ready=False RollingOut", "Reconciling=True RollingOut",
+			"GatewayAvailable=True RollingOut", "PresenceAvailable=True Available", "RedisAvailable=True Available"}},
+		{"scaling to zero, and pods are still there", imcluster(scaled(0)), two, &pods{}, one, nil, []string{
+			"Ready=False RollingOut", "Reconciling=True RollingOut",
+			"GatewayAvailable=True RollingOut", "PresenceAvailable=True ScaledToZero", "RedisAvailable=True Available"}},
 		{"Redis forgets", imcluster(func(im *v1alpha1.IMCluster) { im.Spec.Redis.Managed.Storage = nil }), two, two, one, nil, []string{
 			"Ready=True Ready", "GatewayAvailable=True Available", "PresenceAvailable=True Available", "RedisAvailable=True Ephemeral"}},
 		{"external Redis, reached", imcluster(external), two, two, nil, nil, []string{

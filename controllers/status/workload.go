@@ -64,9 +64,12 @@ func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 		if stuck(d) {
 			v.message += ", for longer than a rollout may take"
 		}
-	case !seen || s.UpdatedReplicas < desired || s.Replicas != s.UpdatedReplicas:
+	case !seen || s.UpdatedReplicas != desired || s.Replicas != desired:
 		v.reason = ReasonRollingOut
 		v.message = fmt.Sprintf("%d of %d pods of %s are up to date", min(s.UpdatedReplicas, desired), desired, what)
+		if s.UpdatedReplicas > desired {
+			v.message = fmt.Sprintf("%d pods of %s are being stopped", s.UpdatedReplicas-desired, what)
+		}
 		if stuck(d) {
 			v.reason = ReasonRolloutStuck
 			v.message += ", and the rollout does not go on"
