@@ -292,11 +292,8 @@ type watcher struct {
 func neverOffline(t testing.TB, s *Store, ids []string) (stop func() *watcher) {
 	w := &watcher{}
 	end := background(t, func(ctx context.Context) error {
-		for ctx.Err() == nil {
+		for pause(ctx, 2*time.Millisecond) == nil {
 			users, _, _ := s.Users(ctx, ids)
-			if ctx.Err() != nil {
-				break
-			}
 			unknown := 0
 			for _, u := range users {
 				if u.State == Offline || u.Reason == NeverSeen {
@@ -311,7 +308,6 @@ func neverOffline(t testing.TB, s *Store, ids []string) (stop func() *watcher) {
 			w.queries++
 			w.unknown += unknown
 			w.mu.Unlock()
-			_ = pause(ctx, 2*time.Millisecond)
 		}
 		return nil
 	})
