@@ -37,6 +37,9 @@ const (
 	// stalledRecheck is after how long something is tried again that the user may have healed outside of
 	// the spec, such as by deleting an object that was in the way.
 	stalledRecheck = time.Minute
+	// idleRecheck is after how long an IMCluster is looked at without any reason: nothing tells the operator
+	// either that a Secret was deleted. It costs a read of each Secret.
+	idleRecheck = 5 * time.Minute
 )
 
 // Reconciler drives IMClusters towards their specs.
@@ -132,32 +135,30 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 // converge makes the cluster match the spec. It returns what the user has to know, and the errors that
 // are worth another try.
 func (r *Reconciler) converge(ctx context.Context, im *v1alpha1.IMCluster, seen observed) ([]status.Fault, error) {
-	want, err := compose.Objects(im, r.images)
+	secrets, secretErr := r.ensureSecrets(ctx, im)
+	want, err := compose.Objects(im, r.images, secrets.redisAuth)
 	if spec := (*compose.SpecError)(nil); errors.As(err, &spec) {
-		return []status.Fault{status.InvalidSpec(spec)}, nil // only a new spec helps, and wakes us
+		return []status.Fault{status.InvalidSpec(spec)}, secretErr // only a new spec helps, and wakes us
 	}
 	if err != nil {
 		return nil, fmt.Errorf("compose: %w", err)
 	}
-	secretFaults, secretErr := r.ensureSecrets(ctx, im)
 	applyFaults, applyErr := r.applyAll(ctx, im, want, seen)
 	pruneErr := r.prune(ctx, im, want, seen)
-	return append(applyFaults, secretFaults...), errors.Join(secretErr, applyErr, pruneErr)
+	return append(applyFaults, secrets.faults...), errors.Join(secretErr, applyErr, pruneErr)
 }
 
-// recheck returns when to look again at faults whose healing nobody reports; 0 means never.
+// recheck returns when to look again at what nobody reports; 0 means never.
 func recheck(faults []status.Fault) time.Duration {
-	var after time.Duration
+	after := idleRecheck
 	for _, f := range faults {
-		wait := stalledRecheck
 		switch f.Reason {
 		case status.ReasonSuspended, status.ReasonInvalidSpec:
-			continue
+			return 0 // only a change of the spec helps, and wakes us
 		case status.ReasonSecretMissing, status.ReasonSecretInvalid, status.ReasonWaitingForDeletion:
-			wait = secretRecheck
-		}
-		if after == 0 || wait < after {
-			after = wait
+			after = min(after, secretRecheck)
+		default:
+			after = min(after, stalledRecheck)
 		}
 	}
 	return after

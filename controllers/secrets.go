@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -29,6 +30,12 @@ type generatedSecret struct {
 // referencedSecret is a Secret that the user makes.
 type referencedSecret struct {
 	field, name, key string
+}
+
+// secretsState is what is known of the Secrets of an IMCluster.
+type secretsState struct {
+	faults    []status.Fault
+	redisAuth types.UID // of the Secret of a managed Redis, if it can be used
 }
 
 // generatedSecrets lists what an IMCluster needs that the user does not bring.
@@ -60,11 +67,11 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 	var secrets []referencedSecret
 	add := func(field string, ref *v1alpha1.SecretReference, key string) {
 		if ref != nil {
-			secrets = append(secrets, referencedSecret{field, ref.Name, key})
+			secrets = append(secrets, referencedSecret{field: field, name: ref.Name, key: key})
 		}
 	}
 	if jwt := im.Spec.Auth.JWT; jwt != nil {
-		add("spec.auth.jwt.secretRef", &jwt.SecretRef, naming.KeyCurrent)
+		secrets = append(secrets, referencedSecret{"spec.auth.jwt.secretRef", jwt.SecretRef.Name, naming.KeyCurrent})
 	}
 	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
 	if external := im.Spec.Redis.External; external != nil {
@@ -80,18 +87,21 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 //
 // Secrets are read by name from the API server. They are never listed or watched, so the operator needs
 // no right to see any other Secret; the price is that a Secret is looked at only when something else
-// wakes the operator, or after a while if it was missing.
-func (r *Reconciler) ensureSecrets(ctx context.Context, im *v1alpha1.IMCluster) ([]status.Fault, error) {
-	var faults []status.Fault
+// wakes the operator, or after a while: see [recheck].
+func (r *Reconciler) ensureSecrets(ctx context.Context, im *v1alpha1.IMCluster) (secretsState, error) {
+	var out secretsState
 	var retry []error
 	for _, want := range generatedSecrets(im) {
-		fault, err := r.ensureGenerated(ctx, im, want)
+		uid, fault, err := r.ensureGenerated(ctx, im, want)
 		if err != nil {
-			faults = append(faults, status.WriteFailed("Secret "+want.name, err))
+			out.faults = append(out.faults, status.WriteFailed("Secret "+want.name, err))
 			retry = append(retry, fmt.Errorf("generate Secret %s: %w", want.name, err))
 		}
 		if fault != nil {
-			faults = append(faults, *fault)
+			out.faults = append(out.faults, *fault)
+		}
+		if want.component == naming.Redis {
+			out.redisAuth = uid
 		}
 	}
 	for _, want := range referencedSecrets(im) {
@@ -100,26 +110,27 @@ func (r *Reconciler) ensureSecrets(ctx context.Context, im *v1alpha1.IMCluster) 
 		case err != nil:
 			retry = append(retry, err)
 		case secret == nil:
-			faults = append(faults, status.SecretMissing(want.field, want.name, want.key))
+			out.faults = append(out.faults, status.SecretMissing(want.field, want.name, want.key))
 		case len(secret.Data[want.key]) == 0:
-			faults = append(faults, status.SecretInvalid(want.field, want.name, want.key))
+			out.faults = append(out.faults, status.SecretInvalid(want.field, want.name, want.key))
 		}
 	}
-	return faults, errors.Join(retry...)
+	return out, errors.Join(retry...)
 }
 
-func (r *Reconciler) ensureGenerated(ctx context.Context, im *v1alpha1.IMCluster, want generatedSecret) (*status.Fault, error) {
+// ensureGenerated returns the UID of the Secret if it is there and belongs to the IMCluster.
+func (r *Reconciler) ensureGenerated(ctx context.Context, im *v1alpha1.IMCluster, want generatedSecret) (types.UID, *status.Fault, error) {
 	secret, err := r.readSecret(ctx, im.Namespace, want.name)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if secret == nil {
-		err := r.client.Create(ctx, newSecret(im, want), client.FieldOwner(FieldManager))
-		if err == nil {
-			r.metrics.written(ctx, "Secret", "create")
+		secret = newSecret(im, want)
+		if err := r.client.Create(ctx, secret, client.FieldOwner(FieldManager)); err != nil {
+			return "", nil, err // perhaps somebody was quicker; the next try shows who
 		}
-		// Somebody may have been quicker; the next try shows who.
-		return nil, err
+		r.metrics.written(ctx, "Secret", "create")
+		return secret.UID, nil, nil
 	}
 	var fault status.Fault
 	switch ownerOf(im, "Secret", secret) {
@@ -129,11 +140,11 @@ func (r *Reconciler) ensureGenerated(ctx context.Context, im *v1alpha1.IMCluster
 		fault = status.WaitingForDeletion("Secret " + want.name)
 	default:
 		if len(secret.Data[want.key]) > 0 {
-			return nil, nil
+			return secret.UID, nil, nil
 		}
 		fault = status.GeneratedSecretInvalid(want.name, want.key)
 	}
-	return &fault, nil
+	return "", &fault, nil
 }
 
 // readSecret returns nil if there is no such Secret.

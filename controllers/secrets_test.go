@@ -10,9 +10,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -43,6 +45,27 @@ func TestSecretsAreGeneratedOnceAndKept(t *testing.T) {
 			t.Errorf("Secret %s changed", name)
 		}
 	}
+}
+
+// A Redis reads its users only when it starts, so it is replaced when their Secret was made anew. Otherwise it
+// would refuse the new password that gateway and presence send.
+func TestRedisIsRestartedWithANewPassword(t *testing.T) {
+	o := startOperator(t)
+	o.create(o.imcluster("chat"))
+	secret := exists(o, "chat-redis-auth", &corev1.Secret{}, nil)
+	starts := func(uid types.UID) func(*appsv1.Deployment) bool {
+		return func(d *appsv1.Deployment) bool {
+			return d.Spec.Template.Annotations["imcluster.dev/auth-uid"] == string(uid)
+		}
+	}
+	exists(o, "chat-redis", &appsv1.Deployment{}, starts(secret.UID))
+	if err := o.client.Delete(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	// It would be seen within five minutes without this.
+	update(o, get(o, "chat", &v1alpha1.IMCluster{}), func(im *v1alpha1.IMCluster) { im.Spec.Gateway.Replicas = new(int32(3)) })
+	made := exists(o, "chat-redis-auth", &corev1.Secret{}, func(s *corev1.Secret) bool { return s.UID != secret.UID })
+	exists(o, "chat-redis", &appsv1.Deployment{}, starts(made.UID))
 }
 
 // The user's own Secret is used instead of a generated one, and looked for again while it is missing.

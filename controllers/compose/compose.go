@@ -2,6 +2,7 @@ package compose
 
 import (
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -26,11 +27,12 @@ type Images struct {
 }
 
 // Objects returns everything that an IMCluster consists of but its Secrets, in the order in which it
-// should be written. The error is a [*SpecError] if the spec cannot be understood.
-func Objects(im *v1alpha1.IMCluster, images Images) ([]Object, error) {
+// should be written. redisAuth is the UID of the Secret with the users of a managed Redis; as long as it is
+// empty, the Deployment of Redis is left out. The error is a [*SpecError] if the spec cannot be understood.
+func Objects(im *v1alpha1.IMCluster, images Images, redisAuth types.UID) ([]Object, error) {
 	var objects []Object
 	if im.Spec.Redis.Managed != nil {
-		redis, err := redisObjects(im, images)
+		redis, err := redisObjects(im, images, redisAuth)
 		if err != nil {
 			return nil, err
 		}

@@ -23,6 +23,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// redisAuth is the UID of the Secret with the users of a managed Redis.
+const redisAuth = "6f1ad1bd-0000-4000-8000-000000000002"
+
 var images = compose.Images{DataPlane: "DATAPLANE", Redis: "REDIS"}
 
 // imcluster returns the smallest IMCluster; change makes it another one.
@@ -71,7 +74,7 @@ func TestSamplesAreComposedAsRecorded(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			objects, err := compose.Objects(sample(t, file), images)
+			objects, err := compose.Objects(sample(t, file), images, redisAuth)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +118,7 @@ func find[T compose.Object](t *testing.T, objects []compose.Object, name string)
 
 func composed(t *testing.T, im *v1alpha1.IMCluster) []compose.Object {
 	t.Helper()
-	objects, err := compose.Objects(im, images)
+	objects, err := compose.Objects(im, images, redisAuth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +217,7 @@ func TestSinglePodsHaveNoDisruptionBudget(t *testing.T) {
 }
 
 func TestUnreadableQuantitiesNameTheirField(t *testing.T) {
-	_, err := compose.Objects(imcluster(func(im *v1alpha1.IMCluster) { im.Spec.Redis.Managed.Memory = "lots" }), images)
+	_, err := compose.Objects(imcluster(func(im *v1alpha1.IMCluster) { im.Spec.Redis.Managed.Memory = "lots" }), images, redisAuth)
 	want := `spec.redis.managed.memory: "lots" is not a quantity such as 512Mi`
 	if err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)

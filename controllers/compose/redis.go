@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -27,7 +28,7 @@ const (
 	redisEvictionSeconds = 20
 )
 
-func redisObjects(im *v1alpha1.IMCluster, images Images) ([]Object, error) {
+func redisObjects(im *v1alpha1.IMCluster, images Images, auth types.UID) ([]Object, error) {
 	memory, err := redisMemory(im)
 	if err != nil {
 		return nil, err
@@ -45,7 +46,10 @@ func redisObjects(im *v1alpha1.IMCluster, images Images) ([]Object, error) {
 		}
 		objects = append(objects, claim)
 	}
-	return append(objects, redisDeployment(im, images, memory, config)), nil
+	if auth == "" {
+		return objects, nil // without its users it could not start anyway
+	}
+	return append(objects, redisDeployment(im, images, memory, config, auth)), nil
 }
 
 func redisMemory(im *v1alpha1.IMCluster) (resource.Quantity, error) {
@@ -143,7 +147,7 @@ func redisClaim(im *v1alpha1.IMCluster, storage *v1alpha1.RedisStorage) (Object,
 
 // redisDeployment is a Deployment and not a StatefulSet, because a pod of the latter is not replaced
 // while its node is lost. Recreate keeps two processes from writing to one volume.
-func redisDeployment(im *v1alpha1.IMCluster, images Images, memory resource.Quantity, config string) *appsv1ac.DeploymentApplyConfiguration {
+func redisDeployment(im *v1alpha1.IMCluster, images Images, memory resource.Quantity, config string, auth types.UID) *appsv1ac.DeploymentApplyConfiguration {
 	image := im.Spec.Redis.Managed.Image
 	if image == "" {
 		image = images.Redis
@@ -166,8 +170,9 @@ func redisDeployment(im *v1alpha1.IMCluster, images Images, memory resource.Quan
 			corev1ac.VolumeMount().WithName("data").WithMountPath(redisDataDir))
 
 	pod := podTemplate(im, naming.Redis, redisScheduling(im), container)
-	// The process reads its configuration only when it starts.
-	pod.WithAnnotations(map[string]string{naming.AnnotationConfigHash: hash(config)})
+	// The process reads its configuration and its users only when it starts. A Secret that was made anew holds
+	// another password, which clients use as soon as they see it.
+	pod.WithAnnotations(map[string]string{naming.AnnotationConfigHash: hash(config), naming.AnnotationAuthUID: string(auth)})
 	pod.Spec.SecurityContext.WithRunAsUser(redisUserID).WithRunAsGroup(redisUserID).WithFSGroup(redisUserID)
 	data := corev1ac.Volume().WithName("data")
 	if im.Spec.Redis.Managed.Storage != nil {

@@ -56,6 +56,9 @@ const (
 // AnnotationConfigHash is put on pod templates whose pods read configuration only when they start.
 const AnnotationConfigHash = "imcluster.dev/config-hash"
 
+// AnnotationAuthUID is the UID of the Secret with the users of a managed Redis, on its pod template.
+const AnnotationAuthUID = "imcluster.dev/auth-uid"
+
 // Object returns the name of the objects of a component: Deployment, Service, ServiceAccount,
 // PodDisruptionBudget, and where they exist Ingress, ConfigMap and PersistentVolumeClaim.
 func Object(imcluster string, c Component) string { return imcluster + "-" + string(c) }
