@@ -89,7 +89,7 @@ func (c *conn) sessionLocked() store.Session {
 }
 
 // close sends the frames, closes the connection, and ends its session or starts its grace. Only the first call has an
-// effect.
+// effect. It blocks only to confirm the end of a session that the client ended itself.
 func (c *conn) close(reason closeReason, frames ...wire.Frame) {
 	c.closeWith(reason, reasons[reason].code, frames...)
 }
@@ -109,16 +109,21 @@ func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) {
 	for i := range frames {
 		c.pushLocked(outText, c.g.encode(&frames[i]))
 	}
+	user, ended := c.user, c.endSessionLocked(reason)
+	c.readable.Signal()
+	if ended != nil {
+		c.mu.Unlock()
+		ended()
+		if reason == reasonLogout || reason == reasonClosedByClient {
+			c.g.confirmEnd(user)
+		}
+		c.mu.Lock()
+	}
 	c.pushLocked(outClose, websocket.FormatCloseMessage(code, ""))
 	start := c.claimWriterLocked()
-	ended := c.endSessionLocked(reason)
-	c.readable.Signal()
 	c.mu.Unlock()
 
 	c.g.metrics.closes[reason].Add(1)
-	if ended != nil {
-		ended()
-	}
 	if start {
 		c.g.workers.run(task{conn: c, write: true})
 	}
@@ -151,6 +156,31 @@ func (c *conn) unregisterLocked(at time.Time) func() {
 	return func() {
 		c.g.table.remove(session.User, session.Conn)
 		(*c.g.member.Load()).Unregister(session, at) // it registered the session
+	}
+}
+
+const (
+	// confirmTimeout is how long a client that logs out waits for the store.
+	confirmTimeout = 2 * time.Second
+	// maxConfirms is how many wait at once; the others are closed without. Each holds a goroutine.
+	maxConfirms = 1024
+)
+
+// confirmEnd waits until the end of a session is in the store, so that whoever reads the close code 1000 finds the device
+// offline. A lookup of the user does that: the store does it behind what was unregistered before.
+func (g *Gateway) confirmEnd(user string) {
+	defer g.confirming.Add(-1)
+	if g.confirming.Add(1) > maxConfirms {
+		return
+	}
+	done := make(chan struct{})
+	(*g.member.Load()).Locate(user, func([]store.Holder, error) { close(done) })
+	timeout := time.NewTimer(confirmTimeout)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-timeout.C:
+	case <-g.ctx.Done():
 	}
 }
 

@@ -56,6 +56,7 @@ type Gateway struct {
 	table        table
 	nextID       atomic.Uint64
 	loggingIn    atomic.Int64
+	confirming   atomic.Int64 // logouts that wait for the store
 	pendingBytes atomic.Int64
 	member       atomic.Pointer[membership] // nil until joined
 	draining     atomic.Bool                // no logins any more
