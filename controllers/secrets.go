@@ -30,6 +30,7 @@ type generatedSecret struct {
 // referencedSecret is a Secret that the user makes.
 type referencedSecret struct {
 	field, name, key string
+	minBytes         int // that the value must have; 0: any
 }
 
 // secretsState is what is known of the Secrets of an IMCluster.
@@ -37,6 +38,10 @@ type secretsState struct {
 	faults    []status.Fault
 	redisAuth types.UID // of the Secret of a managed Redis, if it can be used
 }
+
+// minHMACKeyBytes is the least size of a key for HS256 (RFC 7518, section 3.2): whoever has a token can look
+// for a shorter key offline.
+const minHMACKeyBytes = 32
 
 // generatedSecrets lists what an IMCluster needs that the user does not bring.
 func generatedSecrets(im *v1alpha1.IMCluster) []generatedSecret {
@@ -71,7 +76,7 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 		}
 	}
 	if jwt := im.Spec.Auth.JWT; jwt != nil {
-		secrets = append(secrets, referencedSecret{"spec.auth.jwt.secretRef", jwt.SecretRef.Name, naming.KeyCurrent})
+		secrets = append(secrets, referencedSecret{"spec.auth.jwt.secretRef", jwt.SecretRef.Name, naming.KeyCurrent, minHMACKeyBytes})
 	}
 	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
 	if external := im.Spec.Redis.External; external != nil {
@@ -113,6 +118,8 @@ func (r *Reconciler) ensureSecrets(ctx context.Context, im *v1alpha1.IMCluster) 
 			out.faults = append(out.faults, status.SecretMissing(want.field, want.name, want.key))
 		case len(secret.Data[want.key]) == 0:
 			out.faults = append(out.faults, status.SecretInvalid(want.field, want.name, want.key))
+		case len(secret.Data[want.key]) < want.minBytes:
+			out.faults = append(out.faults, status.SecretTooShort(want.field, want.name, want.key, want.minBytes))
 		}
 	}
 	return out, errors.Join(retry...)

@@ -68,6 +68,23 @@ func TestRedisIsRestartedWithANewPassword(t *testing.T) {
 	exists(o, "chat-redis", &appsv1.Deployment{}, starts(made.UID))
 }
 
+// A key for tokens that can be guessed is reported, and nothing of it is repeated.
+func TestShortTokenKeysAreReported(t *testing.T) {
+	o := startOperator(t)
+	keys := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "keys"},
+		StringData: map[string]string{"current": "hunter2"}}
+	o.create(keys)
+	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
+		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeJWT, JWT: &v1alpha1.JWT{SecretRef: v1alpha1.SecretReference{Name: "keys"}}}
+	}))
+	ready := o.condition("chat", v1alpha1.ConditionReady, status.ReasonSecretInvalid)
+	want := `Secret keys (spec.auth.jwt.secretRef) has less than 32 bytes under the key "current", so it can be guessed; replace it by random bytes`
+	if ready.Message != want {
+		t.Errorf("message is %q, want %q", ready.Message, want)
+	}
+	exists(o, "chat-gateway", &appsv1.Deployment{}, nil)
+}
+
 // The user's own Secret is used instead of a generated one, and looked for again while it is missing.
 func TestReferencedSecretsAreNotGenerated(t *testing.T) {
 	o := startOperator(t)

@@ -31,9 +31,10 @@ type Auth struct {
 
 // JWT configures how tokens are checked.
 type JWT struct {
-	// secretRef names a Secret with the HS256 key in "current". A key in
-	// "previous" is accepted as well, so that keys can be rotated. Changing the
-	// Secret's content replaces no pods: it is read again within about a minute.
+	// secretRef names a Secret with the HS256 key in "current", of at least 32
+	// random bytes; a shorter one raises SecretInvalid. A key in "previous" is
+	// accepted as well, so that keys can be rotated. Changing the Secret's
+	// content replaces no pods: it is read again within about a minute.
 	// +required
 	SecretRef SecretReference `json:"secretRef"`
 

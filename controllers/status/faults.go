@@ -81,6 +81,12 @@ func SecretInvalid(field, name, key string) Fault {
 		"Secret %s (%s) has no value under the key %q; add it", name, field, key)}
 }
 
+// SecretTooShort says that a key in a Secret can be guessed. Pods use it all the same.
+func SecretTooShort(field, name, key string, minBytes int) Fault {
+	return Fault{Reason: ReasonSecretInvalid, Message: fmt.Sprintf(
+		"Secret %s (%s) has less than %d bytes under the key %q, so it can be guessed; replace it by random bytes", name, field, minBytes, key)}
+}
+
 // GeneratedSecretInvalid says that a Secret that the operator made has lost its value.
 func GeneratedSecretInvalid(name, key string) Fault {
 	return Fault{Reason: ReasonSecretInvalid, Message: fmt.Sprintf(

@@ -7,9 +7,10 @@ package v1alpha1
 //
 // JWT configures how tokens are checked.
 type JWTApplyConfiguration struct {
-	// secretRef names a Secret with the HS256 key in "current". A key in
-	// "previous" is accepted as well, so that keys can be rotated. Changing the
-	// Secret's content replaces no pods: it is read again within about a minute.
+	// secretRef names a Secret with the HS256 key in "current", of at least 32
+	// random bytes; a shorter one raises SecretInvalid. A key in "previous" is
+	// accepted as well, so that keys can be rotated. Changing the Secret's
+	// content replaces no pods: it is read again within about a minute.
 	SecretRef *SecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
 	// issuer is the "iss" claim that tokens must carry. If unset, it is not
 	// checked.
