@@ -174,7 +174,7 @@ func cacheOptions(namespaces []string) cache.Options {
 	return options
 }
 
-// onlyContainerStates strips pods to a few hundred bytes.
+// onlyContainerStates strips pods to what fencing looks at.
 func onlyContainerStates(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
@@ -187,7 +187,7 @@ func onlyContainerStates(object any) (any, error) {
 	return pod, nil
 }
 
-// onlyCreatedFields drops of managedFields, which are half of an object, what nobody looks at.
+// onlyCreatedFields drops of managedFields, often the larger part of an object, what nobody looks at.
 func onlyCreatedFields(object any) (any, error) {
 	accessor, ok := object.(metav1.Object)
 	if !ok {

@@ -18,8 +18,9 @@ import (
 const webSocketPath = "/ws"
 
 const (
-	// drainSlackSeconds is what a gateway has after its drain window to close what is left and exit, before
-	// Kubernetes kills it.
+	// drainSlackSeconds is what a gateway has on top of its drain window before Kubernetes kills it: 5 s in which it
+	// is only not ready any more, at most 3 s to close what is left, 5 s to leave the lease table, and 2 s to send
+	// the last traces.
 	drainSlackSeconds = 15
 	// progressSlackSeconds is what a rollout may take on top of a drain window before it counts as stuck.
 	progressSlackSeconds = 300
