@@ -30,14 +30,14 @@ func TestRotationIsNoticedWithoutRestart(t *testing.T) {
 		}
 		write(t, dir, "current", "two")
 		write(t, dir, "previous", "one")
-		time.Sleep(Interval)
+		<-time.After(Interval)
 		if diff := cmp.Diff([][]byte{[]byte("two"), []byte("one")}, s.Values()); diff != "" {
 			t.Error(diff)
 		}
 		if err := os.Remove(filepath.Join(dir, "current")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(Interval)
+		<-time.After(Interval)
 		if got := s.Current(); string(got) != "two" {
 			t.Errorf("after the file vanished: %q, want the last good value", got)
 		}

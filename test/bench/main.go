@@ -30,6 +30,10 @@ func (*allCmd) Run(ctx context.Context) error {
 }
 
 func main() {
+	os.Exit(run())
+}
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	const name = "bench"
@@ -41,5 +45,5 @@ func main() {
 	} else {
 		err = parsed.Run()
 	}
-	os.Exit(cli.Report(os.Stderr, name, err))
+	return cli.Report(os.Stderr, name, err)
 }

@@ -126,8 +126,7 @@ func namespace(t *testing.T) string {
 		if t.Failed() {
 			describe(t, ns.Name)
 		}
-		//nolint:usetesting // the context of the test has ended
-		if err := cluster.Delete(context.Background(), ns); err != nil {
+		if err := cluster.Delete(context.WithoutCancel(t.Context()), ns); err != nil {
 			t.Error(err)
 		}
 	})
@@ -136,8 +135,7 @@ func namespace(t *testing.T) string {
 
 // describe logs what a person would look at first.
 func describe(t *testing.T, ns string) {
-	//nolint:usetesting // the context of the test may have ended
-	ctx := context.Background()
+	ctx := context.WithoutCancel(t.Context())
 	for _, args := range [][]string{
 		{"-n", ns, "get", "imc,pods,svc,deploy,pvc", "-o", "wide"},
 		{"-n", ns, "get", "imc", "-o", "jsonpath={.items[*].status.conditions}"},
@@ -191,7 +189,12 @@ func forward(t *testing.T, pod *corev1.Pod, port int) string {
 		t.Fatal(err)
 	}
 	go func() { done <- fw.ForwardPorts() }()
-	t.Cleanup(func() { close(stop); <-done })
+	t.Cleanup(func() {
+		close(stop)
+		if err := <-done; err != nil {
+			t.Logf("forward %s:%d ended: %v", pod.Name, port, err)
+		}
+	})
 	select {
 	case <-ready:
 	case err := <-done:

@@ -196,6 +196,37 @@ func TestGatewayPodForceDeletedTakesOnlyItsUsersOffline(t *testing.T) {
 	tl.never("offline", "bob")
 }
 
+// TestGatewayPodDeletedMovesItsUsers is the polite end: alice is asked to reconnect, does so, and no reader sees her go.
+func TestGatewayPodDeletedMovesItsUsers(t *testing.T) {
+	p := start(t, newIMCluster(namespace(t), "moved"))
+	gateways := p.pods("gateway")
+	alice := login(t, forward(t, gateways[0], 8080), "alice")
+	p.waitState(settled, map[string]string{"alice": "online"})
+	tl := p.watch("alice")
+	tl.mark("kubectl delete pod, the gateway of alice")
+	if err := cluster.Delete(t.Context(), gateways[0]); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := alice.next(30 * time.Second)
+	if err != nil || asked["type"] != "31" {
+		t.Fatalf("alice got %v (%v), want RECONNECT", asked, err)
+	}
+	tl.mark(fmt.Sprintf("alice is asked to reconnect after %v ms, and does", asked["delayMs"]))
+	delay, _ := asked["delayMs"].(float64)
+	wait(t, time.Duration(delay)*time.Millisecond)
+	alice.conn.Close()
+	login(t, forward(t, gateways[1], 8080), "alice").hold()
+	eventually(t, time.Minute, func() error {
+		if pods := p.pods("gateway"); len(pods) != 2 || uids(pods)[gateways[0].UID] {
+			return fmt.Errorf("%d gateway pods run, want the other one and a new one", len(pods))
+		}
+		return nil
+	})
+	p.waitReady()
+	tl.never("offline", "alice")
+	tl.never("unknown", "alice")
+}
+
 func TestGatewayPausedIsTakenOverAndComesBack(t *testing.T) {
 	p, victim, other := crash(t, "paused")
 	pid := process(t, victim, "gateway")
