@@ -56,7 +56,18 @@ type Reconciler struct {
 
 	mu      sync.Mutex
 	retries map[types.NamespacedName]int // in a row
+	done    map[types.NamespacedName]map[string]sentence
 }
+
+// sentence is how an epoch was fenced that is still listed.
+type sentence struct {
+	banned bool
+	// until is when the lease was to end. One that ends later was given anew, by a Redis that lost its data.
+	until time.Time
+}
+
+// covers reports whether an epoch with a lease until end needs no other fencing.
+func (s sentence) covers(end time.Time) bool { return !end.After(s.until.Add(time.Second)) }
 
 // New returns a reconciler that looks at pods with cached to find suspects, and with live, which must
 // read from the API server, to convict them.
@@ -66,7 +77,7 @@ func New(cached, live client.Reader, access *presenceapi.Access, meter metric.Me
 	if err != nil {
 		return nil, fmt.Errorf("create metric: %w", err)
 	}
-	return &Reconciler{cached: cached, live: live, access: access, fenced: fenced, retries: map[types.NamespacedName]int{}}, nil
+	return &Reconciler{cached: cached, live: live, access: access, fenced: fenced, retries: map[types.NamespacedName]int{}, done: map[types.NamespacedName]map[string]sentence{}}, nil
 }
 
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
@@ -125,6 +136,7 @@ func process(pod *corev1.Pod) string {
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	im := &v1alpha1.IMCluster{}
 	if err := r.cached.Get(ctx, request.NamespacedName, im); err != nil {
+		r.remember(request.NamespacedName, nil)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if im.Status.Presence == nil || im.Status.Presence.ReadyReplicas == 0 {
@@ -161,7 +173,8 @@ func (r *Reconciler) fence(ctx context.Context, im *v1alpha1.IMCluster) error {
 	if err != nil {
 		return err
 	}
-	dead, err := r.convict(ctx, im.Namespace, list.Incarnations)
+	name := client.ObjectKeyFromObject(im)
+	dead, done, err := r.convict(ctx, name, list)
 	if err != nil || len(dead.Epochs) == 0 {
 		return err
 	}
@@ -172,37 +185,71 @@ func (r *Reconciler) fence(ctx context.Context, im *v1alpha1.IMCluster) error {
 	if err != nil {
 		return err
 	}
+	r.remember(name, done)
 	r.fenced.Add(ctx, int64(len(dead.Epochs)))
 	log.FromContext(ctx).Info("Fenced dead gateways", "epochs", dead.Epochs, "bannedPodUIDs", dead.BanPodUIDs)
 	return nil
 }
 
-// convict returns the incarnations that are certainly dead.
-func (r *Reconciler) convict(ctx context.Context, namespace string, incarnations []internalapi.Incarnation) (internalapi.FenceRequest, error) {
-	var dead internalapi.FenceRequest
-	for _, incarnation := range incarnations {
-		key := client.ObjectKey{Namespace: namespace, Name: incarnation.PodName}
-		suspect, err := r.suspect(ctx, key, incarnation)
-		if err != nil {
-			return dead, err
+// remember keeps which epochs were fenced: they stay listed until their sessions were cleared away.
+func (r *Reconciler) remember(im types.NamespacedName, done map[string]sentence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(done) == 0 {
+		delete(r.done, im)
+	} else {
+		r.done[im] = done
+	}
+}
+
+// convict returns the incarnations that are certainly dead and were not fenced before, and everything that
+// will have been fenced once those are.
+func (r *Reconciler) convict(ctx context.Context, im types.NamespacedName, list *internalapi.IncarnationList) (dead internalapi.FenceRequest, done map[string]sentence, err error) {
+	r.mu.Lock()
+	before := r.done[im] // replaced, never changed
+	r.mu.Unlock()
+	done = map[string]sentence{}
+	for _, incarnation := range list.Incarnations {
+		end := list.AsOf.Add(time.Duration(incarnation.LeaseRemainingMs) * time.Millisecond)
+		last, fenced := before[incarnation.Epoch]
+		fenced = fenced && last.covers(end)
+		if fenced {
+			done[incarnation.Epoch] = last
 		}
-		if !suspect {
+		if fenced && last.banned {
 			continue
 		}
-		pod := &corev1.Pod{}
-		err = r.live.Get(ctx, key, pod)
-		switch gone := apierrors.IsNotFound(err); {
-		case err != nil && !gone:
-			return dead, fmt.Errorf("read pod %s: %w", key.Name, err)
-		case gone || string(pod.UID) != incarnation.PodUID:
+		stopped, gone, err := r.judge(ctx, im.Namespace, incarnation)
+		if err != nil {
+			return dead, nil, err
+		}
+		if !stopped || fenced && !gone {
+			continue
+		}
+		done[incarnation.Epoch] = sentence{banned: gone, until: end}
+		dead.Epochs = append(dead.Epochs, incarnation.Epoch)
+		if gone {
 			// The process may still run on a node that has not heard of it, so it must not register again.
-			dead.Epochs = append(dead.Epochs, incarnation.Epoch)
 			dead.BanPodUIDs = append(dead.BanPodUIDs, incarnation.PodUID)
-		case process(pod) == "":
-			dead.Epochs = append(dead.Epochs, incarnation.Epoch)
 		}
 	}
-	return dead, nil
+	return dead, done, nil
+}
+
+// judge reports whether an incarnation is certainly dead, and whether its pod is gone, too.
+func (r *Reconciler) judge(ctx context.Context, namespace string, incarnation internalapi.Incarnation) (stopped, gone bool, err error) {
+	key := client.ObjectKey{Namespace: namespace, Name: incarnation.PodName}
+	suspect, err := r.suspect(ctx, key, incarnation)
+	if err != nil || !suspect {
+		return false, false, err
+	}
+	pod := &corev1.Pod{}
+	err = r.live.Get(ctx, key, pod)
+	if client.IgnoreNotFound(err) != nil {
+		return false, false, fmt.Errorf("read pod %s: %w", key.Name, err)
+	}
+	gone = err != nil || string(pod.UID) != incarnation.PodUID
+	return gone || process(pod) == "", gone, nil
 }
 
 // suspect reports whether the cache does not show the incarnation's pod running. A cache that is behind

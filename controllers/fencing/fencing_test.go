@@ -49,8 +49,8 @@ func incarnation(epoch, pod, uid string) internalapi.Incarnation {
 	return internalapi.Incarnation{Epoch: epoch, PodName: pod, PodUID: uid, State: internalapi.StateActive}
 }
 
-// fence reconciles once and returns, in order, what was asked of presence and of the API server.
-func fence(t *testing.T, incarnations []internalapi.Incarnation, cached, live []client.Object) []string {
+// fence reconciles a number of times and returns, in order, what was asked of presence and of the API server.
+func fence(t *testing.T, times int, incarnations []internalapi.Incarnation, cached, live []client.Object) []string {
 	t.Helper()
 	var steps []string
 	presence := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,9 +94,11 @@ func fence(t *testing.T, incarnations []internalapi.Incarnation, cached, live []
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(im)})
-	if err != nil || result.RequeueAfter != 0 {
-		t.Errorf("result %+v, %v", result, err)
+	for range times {
+		result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(im)})
+		if err != nil || result.RequeueAfter != 0 {
+			t.Errorf("result %+v, %v", result, err)
+		}
 	}
 	return steps
 }
@@ -134,10 +136,23 @@ func TestOnlyCertainDeathsAreFenced(t *testing.T) {
 			[]string{"list incarnations", "get pod gw-a", "get pod gw-b", `fence {"banPodUIDs":["a"],"epochs":["e1","e2"]}`}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, fence(t, tc.incarnations, tc.cached, tc.live)); diff != "" {
+			if diff := cmp.Diff(tc.want, fence(t, 1, tc.incarnations, tc.cached, tc.live)); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The dead stay listed for a while, and pods come and go meanwhile.
+func TestTheDeadAreFencedOnce(t *testing.T) {
+	incarnations := []internalapi.Incarnation{incarnation("e1", "gw-a", "a"), incarnation("e2", "gw-b", "b")}
+	crashed := []client.Object{pod("gw-b", "b", false)}
+	want := []string{
+		"list incarnations", "get pod gw-a", "get pod gw-b", `fence {"banPodUIDs":["a"],"epochs":["e1","e2"]}`,
+		"list incarnations", "get pod gw-b", // to see whether the pod is gone by now
+	}
+	if diff := cmp.Diff(want, fence(t, 2, incarnations, crashed, crashed)); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 }
 
