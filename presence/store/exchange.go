@@ -232,7 +232,8 @@ func (s *Store) tableCall(ctx context.Context, sc *script, args ...any) (tableRe
 	}
 	switch status := textOf(list[0]); status {
 	case "FOREIGN":
-		return tableReply{}, fmt.Errorf("%w: %s has them", ErrForeignOwner, textOf(list[1]))
+		return tableReply{}, fmt.Errorf("%w, %s: use another key prefix, or delete the key %q if that IMCluster is gone for good",
+			ErrForeignOwner, textOf(list[1]), s.keys.owner)
 	case "SCHEMA":
 		return tableReply{}, fmt.Errorf("%w: the data has schema %q", ErrIncompatible, textOf(list[1]))
 	case "BANNED":

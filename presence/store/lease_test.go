@@ -18,6 +18,7 @@ func sleep(t testing.TB, d time.Duration) {
 }
 
 func TestPausedRedisTakesNobodyOffline(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	h := startGateway(t, Config{}, "gw-2", r.Addr)
@@ -46,6 +47,7 @@ func TestPausedRedisTakesNobodyOffline(t *testing.T) {
 }
 
 func TestSilentGatewayDiesWhileOthersGoOn(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	h := startGateway(t, Config{}, "gw-2", r.Addr)
@@ -84,6 +86,7 @@ func TestSilentGatewayDiesWhileOthersGoOn(t *testing.T) {
 }
 
 func TestFencedEpochIsNeverRevived(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	s := openStore(t, Config{}, r.Addr)
@@ -111,6 +114,7 @@ func TestFencedEpochIsNeverRevived(t *testing.T) {
 }
 
 func TestPausedGatewayDoesNotOverwriteMovedSession(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{OpTimeout: 500 * time.Millisecond}, "gw-1", r.Addr)
 	h := startGateway(t, Config{}, "gw-2", r.Addr)
@@ -144,6 +148,7 @@ func TestPausedGatewayDoesNotOverwriteMovedSession(t *testing.T) {
 }
 
 func TestFencingEndsLeaseAfterGrace(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	cfg := Config{LeaseTTL: 20 * time.Second, Grace: 500 * time.Millisecond}
 	g := startGateway(t, cfg, "gw-1", r.Addr)
@@ -176,6 +181,7 @@ func TestFencingEndsLeaseAfterGrace(t *testing.T) {
 }
 
 func TestFencedGatewayThatRunsTakesNewEpoch(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{LeaseTTL: 5 * time.Second, Grace: 4 * time.Second}, "gw-1", r.Addr)
 	g.login("alice", "d")
@@ -199,6 +205,7 @@ func TestFencedGatewayThatRunsTakesNewEpoch(t *testing.T) {
 }
 
 func TestBannedPodStops(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	s := openStore(t, Config{}, r.Addr)
 	g := joinGateway(t, openStore(t, Config{}, r.Addr), "gw-1")
@@ -216,6 +223,7 @@ func TestBannedPodStops(t *testing.T) {
 }
 
 func TestRestartedContainerFencesItsPredecessor(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	cfg := Config{LeaseTTL: 20 * time.Second, Grace: 500 * time.Millisecond}
 	g := startGateway(t, cfg, "gw-1", r.Addr)
@@ -229,6 +237,7 @@ func TestRestartedContainerFencesItsPredecessor(t *testing.T) {
 }
 
 func TestLeavingGatewayLingers(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	cfg := Config{LeaseTTL: 5 * time.Second}
 	g := startGateway(t, cfg, "gw-1", r.Addr)
@@ -269,6 +278,7 @@ func TestLeavingGatewayLingers(t *testing.T) {
 
 // The clock of a server jumps when it is set, or when a replica on another machine takes over.
 func TestClockJumpMovesStoreTimeByOneStep(t *testing.T) {
+	t.Parallel()
 	for _, jump := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(jump.String(), func(t *testing.T) {
 			r := startRedis(t)
@@ -295,6 +305,7 @@ func TestClockJumpMovesStoreTimeByOneStep(t *testing.T) {
 }
 
 func TestForeignOwnerIsRefused(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	openStore(t, Config{Owner: "one"}, r.Addr)
 	openStore(t, Config{Owner: "one"}, r.Addr)
@@ -305,6 +316,7 @@ func TestForeignOwnerIsRefused(t *testing.T) {
 }
 
 func TestOpenFailures(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	openStore(t, Config{}, r.Addr)
 	r.MustDo("HSET", newKeys("").clock, "schema", "99")

@@ -49,6 +49,7 @@ func TestEmptiedRedisIsFilledAgain(t *testing.T) {
 }
 
 func TestRedisRestartedEmpty(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	s := openStore(t, Config{}, r.Addr)
@@ -70,6 +71,7 @@ func TestRedisRestartedEmpty(t *testing.T) {
 }
 
 func TestRedisRestartedWithData(t *testing.T) {
+	t.Parallel()
 	r := testredis.StartWith(t, testredis.Options{AOF: true, Args: []string{"--appendfsync", "always"}})
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	s := openStore(t, Config{}, r.Addr)
@@ -91,6 +93,7 @@ func TestRedisRestartedWithData(t *testing.T) {
 }
 
 func TestLogoutDuringOutageIsFlushedLater(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{OpTimeout: 300 * time.Millisecond}, "gw-1", r.Addr)
 	s := openStore(t, Config{}, r.Addr)
@@ -118,6 +121,7 @@ func TestLogoutDuringOutageIsFlushedLater(t *testing.T) {
 }
 
 func TestEmptiedShardOfCluster(t *testing.T) {
+	t.Parallel()
 	c := testredis.StartCluster(t, 3)
 	cfg := Config{Mode: Cluster, LeaseTTL: 5 * time.Second}
 	g := startGateway(t, cfg, "gw-1", c.Addrs()...)
@@ -176,6 +180,7 @@ func TestEmptiedShardOfCluster(t *testing.T) {
 }
 
 func TestMovedSlot(t *testing.T) {
+	t.Parallel()
 	c := testredis.StartCluster(t, 3)
 	cfg := Config{Mode: Cluster, LeaseTTL: 3 * time.Second}
 	g := startGateway(t, cfg, "gw-1", c.Addrs()...)
@@ -206,6 +211,7 @@ func TestMovedSlot(t *testing.T) {
 }
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	set := testredis.StartSentinel(t)
 	cfg := Config{Mode: Sentinel, MasterName: "mymaster", LeaseTTL: 5 * time.Second}
 	g := startGateway(t, cfg, "gw-1", set.Sentinel.Addr)
@@ -225,6 +231,7 @@ func TestSentinelFailover(t *testing.T) {
 // A replica that lagged takes over, or a reply is lost with the name of the session that it replaced: single writes are
 // missing under an unchanged generation.
 func TestSingleLostWritesAreFoundByAudit(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{}, "gw-1", r.Addr)
 	h := startGateway(t, Config{}, "gw-2", r.Addr)

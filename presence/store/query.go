@@ -71,11 +71,38 @@ type partRead struct {
 // out in between is found in one of them; the lease table is read last, so that it knows the epoch of every session that was
 // found.
 func (q *query) look(ctx context.Context, which []int, second bool) (again []int) {
-	parts := map[int]*partRead{}
-	users := make([]userRead, len(which))
-	sessions := make([]request, len(which))
-	buckets, seen := map[[2]int]*request{}, []*request(nil)
-	reqs := make([]*request, 0, len(which)+3*min(len(which), Partitions)+4)
+	users, parts, reqs := q.reads(which, second)
+	records := q.records.Load()
+	lease := q.tableRequests(second || records == nil)
+	reqs = append(reqs, lease.requests()...)
+	_ = q.exchange(ctx, reqs...) // each request has its own error
+
+	t := q.table(lease)
+	if t == nil {
+		q.degraded = true
+		return nil
+	}
+	q.asOf = time.UnixMilli(t.wall)
+	if t.records == nil {
+		t.records = *records
+	}
+	whole := q.wholeParts(parts, t)
+	for n, i := range which {
+		if !q.decide(&q.users[i], &users[n], whole[users[n].part], t, second) && !second {
+			again = append(again, i)
+		}
+	}
+	q.degraded = q.degraded || !t.settled()
+	for _, w := range whole {
+		q.degraded = q.degraded || !w.complete && !w.stale // of stale ones the second look tells
+	}
+	return again
+}
+
+// reads makes the requests about users and their partitions, in the order that look needs.
+func (q *query) reads(which []int, second bool) (users []userRead, parts map[int]*partRead, reqs []*request) {
+	parts = map[int]*partRead{}
+	reqs = make([]*request, 0, len(which)+3*min(len(which), Partitions)+4)
 	for _, i := range which {
 		p := Partition(q.users[i].ID)
 		if parts[p] != nil {
@@ -88,6 +115,9 @@ func (q *query) look(ctx context.Context, which []int, second bool) (again []int
 		}
 		parts[p] = r
 	}
+	users = make([]userRead, len(which))
+	sessions := make([]request, len(which))
+	buckets, seen := map[[2]int]*request{}, []*request(nil)
 	for n, i := range which {
 		id := q.users[i].ID
 		u := &users[n]
@@ -112,34 +142,7 @@ func (q *query) look(ctx context.Context, which []int, second bool) (again []int
 	for _, r := range parts {
 		reqs = append(reqs, r.after)
 	}
-	records := q.records.Load()
-	lease := q.tableRequests(second || records == nil)
-	reqs = append(reqs, lease.requests()...)
-	_ = q.exchange(ctx, reqs...) // each request has its own error
-
-	t := q.table(lease)
-	if t == nil {
-		q.degraded = true
-		return nil
-	}
-	q.asOf = time.UnixMilli(t.wall)
-	if t.records == nil {
-		t.records = *records
-	}
-	whole := q.wholeParts(parts, t)
-	for n, i := range which {
-		if !q.decide(&q.users[i], &users[n], whole[users[n].part], t, second) && !second {
-			again = append(again, i)
-		}
-	}
-	if !second && len(again) == len(which) {
-		return again // degraded is for the second look to say
-	}
-	q.degraded = q.degraded || !t.settled()
-	for p := range parts {
-		q.degraded = q.degraded || !whole[p].complete && !whole[p].stale
-	}
-	return again
+	return users, parts, reqs
 }
 
 // wholePart says what the reads of a partition amount to.
@@ -167,7 +170,7 @@ func (q *query) wholeParts(parts map[int]*partRead, t *table) map[int]wholePart 
 		w := wholePart{read: true, buckets: max(1, int(intOf(after[1])))}
 		w.complete = known.complete(t) && known.gen == textOf(after[0])
 		w.stale = !w.complete && r.before == nil && t.settled()
-		if w.buckets != known.buckets || w.stale {
+		if w.buckets != known.buckets {
 			// Not changed in place: others read it.
 			q.metas[p].Store(&meta{gen: known.gen, buckets: w.buckets, done: known.done, known: known.known})
 		}

@@ -40,6 +40,7 @@ func (h *cutOff) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 }
 
 func TestReaperResumesWhereItWasKilled(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	ids := userIDs(1000)
 	g := dying(t, r.Addr, ids)
@@ -122,6 +123,7 @@ func indexed(t *testing.T, s *Store, e Epoch) int {
 
 // The lease table is lost and a gateway never comes back: only the partitions know its epoch.
 func TestEpochThatTheTableLostIsReaped(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{LeaseTTL: 500 * time.Millisecond}, "gw-dead", r.Addr)
 	s := openStore(t, Config{LeaseTTL: 500 * time.Millisecond}, r.Addr)
@@ -143,6 +145,7 @@ func TestEpochThatTheTableLostIsReaped(t *testing.T) {
 }
 
 func TestLastSeenOfManyStaysCompact(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	g := startGateway(t, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr)
 	part := Partition("the one")
@@ -198,6 +201,7 @@ func TestLastSeenOfManyStaysCompact(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	cfg := Config{Retention: time.Hour}
 	g := startGateway(t, cfg, "gw-1", r.Addr)
