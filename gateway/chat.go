@@ -96,7 +96,7 @@ func (c *conn) release(size int) {
 	c.mu.Lock()
 	c.pending--
 	c.mu.Unlock()
-	c.g.pendingBytes.Add(-int64(size+pendingOverhead))
+	c.g.pendingBytes.Add(-int64(size + pendingOverhead))
 }
 
 // route hands a message to each holder's gateway. It must not block: it runs on the goroutine of a store's lane.

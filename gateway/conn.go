@@ -34,7 +34,9 @@ type conn struct {
 	ws   *websocket.Conn
 	sock *cork.Conn
 
-	reads uint32 // frames read; owned by the reading goroutine
+	// Owned by the reading goroutine.
+	reads    uint32 // frames read
+	maxFrame int    // size of the largest next frame
 
 	// Owned by the worker that handles the received frames.
 	limits   limits

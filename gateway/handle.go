@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"runtime/debug"
 
@@ -49,15 +50,21 @@ func (c *conn) handleOne(in *inbound) {
 		return
 	}
 	data := *in.data
-	if in.large {
+	if in.limit > 0 {
 		c.g.metrics.received[wire.TypeUnknown].Add(1)
 		c.close(reasonFrameTooLarge, refusal(wire.TypeUnknown, nil,
-			wire.Errorf(wire.CodeFrameTooLarge, "a frame must have at most %d bytes", c.g.cfg.MaxFrameBytes)))
+			wire.Errorf(wire.CodeFrameTooLarge, "the frame has more than %d bytes", in.limit)))
 		return
 	}
 	limit := c.limits.take(c.g.wheel.Now(), len(data), c.g.cfg.MaxFramesPerSecond, c.g.cfg.MaxBytesPerSecond)
 	if limit == flood {
 		c.close(reasonFlood, refusal(wire.TypeUnknown, nil, errTooFast))
+		return
+	}
+	if in.ping {
+		if limit == allowed {
+			c.enqueue(outPong, bytes.Clone(data))
+		}
 		return
 	}
 	fr, err := c.decode(in)

@@ -107,6 +107,45 @@ func TestHugeFrameCostsNothing(t *testing.T) {
 	c.expectClose(4600)
 }
 
+// TestFirstFrameIsALoginAndSmall: who has not logged in cannot make the gateway keep large frames.
+func TestFirstFrameIsALoginAndSmall(t *testing.T) {
+	g := startGateway(t, newWorld())
+	c := dial(t, g, "", nil)
+	c.send(`{"type":"10","token":"a","pad":%q}`, strings.Repeat("x", maxLoginBytes))
+	c.expect(frame{"type": "0", "code": 600})
+	c.expectClose(4600)
+
+	// A large frame may follow the login at once, whether it was a frame or in the handshake.
+	large := fmt.Sprintf(`{"type":"80","toId":"b","content":%q}`, strings.Repeat("x", 2*maxLoginBytes))
+	c = dial(t, g, "", nil)
+	c.send(`{"type":"10","token":"a"}`)
+	c.send("%s", large)
+	c.expect(frame{"type": "11", "code": 200})
+	c.expect(frame{"type": "81", "code": 201})
+	c = dial(t, g, "?token=c", nil)
+	c.send("%s", large)
+	c.expect(frame{"type": "11", "code": 200})
+	c.expect(frame{"type": "81", "code": 201})
+}
+
+func TestTooManyPingsAreAFlood(t *testing.T) {
+	g := startGateway(t, newWorld(), func(c *Config) { c.MaxFramesPerSecond = 20 })
+	c := login(t, g, "a", "d")
+	pongs := 0
+	c.ws.SetPongHandler(func(string) error { pongs++; return nil })
+	go func() {
+		for range 400 {
+			if c.ws.WriteControl(websocket.PingMessage, []byte("p"), time.Time{}) != nil {
+				return
+			}
+		}
+	}()
+	c.expectClose(4601)
+	if pongs < 35 || pongs > 60 {
+		t.Errorf("%d pings were answered, want two seconds' worth: 40", pongs)
+	}
+}
+
 func TestTooManyFramesAreRefusedThenTheConnectionIs(t *testing.T) {
 	g := startGateway(t, newWorld(), func(c *Config) { c.MaxFramesPerSecond = 20 })
 	c := login(t, g, "a", "d")

@@ -13,6 +13,9 @@ const (
 	maxReceived = 64
 	// framesPerReader is how many frames one goroutine reads before a fresh one takes over.
 	framesPerReader = 64
+	// maxLoginBytes is the size of the first frame if it has to be a login, as much as the headers of a handshake may
+	// have. Whoever connects can make the gateway keep so much until the login timeout.
+	maxLoginBytes = 8 << 10
 	// keptBuffer is the capacity up to which a read buffer is used again.
 	keptBuffer = 8 << 10
 )
@@ -21,7 +24,8 @@ const (
 type inbound struct {
 	data   *[]byte // of the pool
 	binary bool
-	large  bool // larger than allowed; data is what was read of it
+	ping   bool // a WebSocket ping; data is what it carries
+	limit  int  // if not zero, the frame is larger than that, and data is what was read of it
 }
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
@@ -60,7 +64,12 @@ func (c *conn) readFrom(kind int, r io.Reader, err error) bool {
 		c.readFailed(err)
 		return false
 	}
-	c.received(inbound{data: buf, binary: kind == websocket.BinaryMessage, large: large})
+	in := inbound{data: buf, binary: kind == websocket.BinaryMessage}
+	if large {
+		in.limit = c.maxFrame
+	}
+	c.received(in)
+	c.maxFrame = c.g.cfg.MaxFrameBytes
 	if c.reads++; c.reads%framesPerReader != 1 {
 		return true
 	}
@@ -70,7 +79,7 @@ func (c *conn) readFrom(kind int, r io.Reader, err error) bool {
 
 // readFrame appends a frame to *buf, up to one byte more than is allowed. large tells that there is more.
 func (c *conn) readFrame(r io.Reader, buf *[]byte) (large bool, err error) {
-	b, limit := *buf, c.g.cfg.MaxFrameBytes
+	b, limit := *buf, c.maxFrame
 	for {
 		if len(b) == cap(b) {
 			if len(b) > limit {
@@ -145,10 +154,12 @@ func (c *conn) readFailed(err error) {
 // hear records that something was received. It is not done where the socket is read, which would cost a stack frame.
 func (c *conn) hear() { c.heard.Store(int64(c.g.wheel.Now())) }
 
-// gotPing answers a WebSocket ping. It runs on the reading goroutine.
+// gotPing queues a WebSocket ping, so that pings are limited as frames are. It runs on the reading goroutine.
 func (c *conn) gotPing(data string) error {
 	c.hear()
-	c.enqueue(outPong, []byte(data))
+	buf := readBuffers.Get().(*[]byte)
+	*buf = append(*buf, data...)
+	c.received(inbound{data: buf, ping: true})
 	return nil
 }
 

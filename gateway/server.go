@@ -41,7 +41,10 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 		ws.Close()
 		return
 	}
-	c := &conn{g: g, ws: ws, sock: sock, pinged: -1}
+	c := &conn{g: g, ws: ws, sock: sock, pinged: -1, maxFrame: g.cfg.MaxFrameBytes}
+	if login == nil {
+		c.maxFrame = min(maxLoginBytes, c.maxFrame)
+	}
 	c.readable.L = &c.mu
 	now := g.wheel.Now()
 	c.limits = newLimits(now, g.cfg.MaxFramesPerSecond, g.cfg.MaxBytesPerSecond)
