@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -104,7 +104,7 @@ func (l *lanes) close() {
 	}
 }
 
-var errClosed = errors.Join(ErrUnavailable, errors.New("the store is closed"))
+var errClosed = fmt.Errorf("%w: the store is closed", ErrUnavailable)
 
 // push queues an op.
 func (l *lanes) push(o *op) {

@@ -111,16 +111,16 @@ func (v *servers) refresh(ctx context.Context) error {
 		ask = v.askCluster
 		addrs = append(addrs, v.others(addrs)...)
 	}
-	var failures []error
+	failure := ErrUnavailable
 	for _, addr := range addrs {
 		r, err := ask(ctx, addr)
 		if err == nil {
 			v.routes.Store(r)
 			return nil
 		}
-		failures = append(failures, fmt.Errorf("ask %s: %w", addr, err))
+		failure = fmt.Errorf("%w; ask %s: %w", failure, addr, err)
 	}
-	return errors.Join(append([]error{ErrUnavailable}, failures...)...)
+	return failure
 }
 
 // others are the addresses of nodes that are not in the list.
