@@ -148,7 +148,7 @@ func TestWrongOwnerEndsTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Run(t.Context()); !errors.Is(err, store.ErrForeignOwner) {
+	if err := second.Run(t.Context()); !errors.Is(err, store.ErrForeignOwner) || !strings.Contains(err.Error(), `{gw}:owner"`) {
 		t.Errorf("a second IMCluster on the same keys: %v", err)
 	}
 }

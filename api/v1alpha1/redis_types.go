@@ -133,7 +133,9 @@ type ExternalRedis struct {
 	MasterName string `json:"masterName,omitempty"`
 
 	// keyPrefix is put before every key, so that several IMClusters can share a
-	// Redis. Default none. Data under another prefix is not found again.
+	// Redis. Default none. Data under another prefix is not found again. Keys of
+	// another IMCluster are refused, also of a deleted one that had the same
+	// name; to take those over, delete the key "<keyPrefix>{gw}:owner" in Redis.
 	// +optional
 	// +kubebuilder:validation:MaxLength=16
 	// +kubebuilder:validation:Pattern=`^[a-z0-9-]*$`

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
 	"github.com/imcluster/imcluster/controllers/compose"
@@ -114,11 +115,16 @@ func messages(faults []Fault) string {
 	return strings.Join(text, "; ")
 }
 
+// ownerKey is, after the prefix, the key in which package presence/store remembers whose keys a Redis holds. The
+// operator knows nothing else of what is there, and this only to tell people.
+const ownerKey = "{gw}:owner"
+
 // redisVerdict judges the Redis. The operator does not connect to an external one; that a pod of the
 // data plane is ready proves that it did, for pods get ready only after their first success.
 func redisVerdict(in Input) verdict {
 	managed := in.IMCluster.Spec.Redis.Managed
 	if managed == nil {
+		prefix := ptr.Deref(in.IMCluster.Spec.Redis.External, v1alpha1.ExternalRedis{}).KeyPrefix
 		switch {
 		case availablePods(in.Presence)+availablePods(in.Gateway) > 0:
 			return verdict{status: metav1.ConditionTrue, reason: ReasonExternal, complete: true,
@@ -128,7 +134,9 @@ func redisVerdict(in Input) verdict {
 				message: "No pods are wanted that would use the external Redis"}
 		default:
 			return verdict{status: metav1.ConditionUnknown, reason: ReasonNotReached,
-				message: "No pod has reached the external Redis yet; if this stays, check spec.redis.external"}
+				message: "No pod has reached the external Redis yet; if this stays, check spec.redis.external and the logs of a gateway pod. " +
+					"If they say that the keys belong to another IMCluster, set another keyPrefix, or delete the key " +
+					prefix + ownerKey + " if that IMCluster is gone for good"}
 		}
 	}
 	v := workload("redis", in.Redis, 1)

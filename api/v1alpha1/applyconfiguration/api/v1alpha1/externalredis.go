@@ -21,7 +21,9 @@ type ExternalRedisApplyConfiguration struct {
 	// masterName is the name under which the Sentinels know the master.
 	MasterName *string `json:"masterName,omitempty"`
 	// keyPrefix is put before every key, so that several IMClusters can share a
-	// Redis. Default none. Data under another prefix is not found again.
+	// Redis. Default none. Data under another prefix is not found again. Keys of
+	// another IMCluster are refused, also of a deleted one that had the same
+	// name; to take those over, delete the key "<keyPrefix>{gw}:owner" in Redis.
 	KeyPrefix *string `json:"keyPrefix,omitempty"`
 	// secretRef names a Secret with the password in "current" and optionally the
 	// ACL user in "username". If unset, no password is sent. A new password in
