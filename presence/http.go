@@ -71,9 +71,7 @@ func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
 				w.Header().Set("Allow", allow(rt.method))
 				return &requestError{http.StatusMethodNotAllowed, codeMethodNotAllowed, rt.path + " takes " + allow(rt.method)}
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), s.cfg.QueryTimeout)
-			defer cancel()
-			return rt.handle(w, r.WithContext(ctx))
+			return rt.handle(w, r)
 		}))
 	}
 	mux.Handle("/", s.observe("other", func(http.ResponseWriter, *http.Request) error {
@@ -126,18 +124,20 @@ func (s *Server) observe(path string, h handler) http.Handler {
 			s.telem.finish(ctx, span, r.Method, path, sw.status, time.Since(start))
 		}()
 		if err := h(sw, r.WithContext(ctx)); err != nil {
-			s.fail(sw, path, err)
+			s.fail(sw, r, path, err)
 		}
 	})
 }
 
 // fail answers with err.
-func (s *Server) fail(w http.ResponseWriter, path string, err error) {
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, path string, err error) {
 	var request *requestError
 	switch {
 	case errors.As(err, &request):
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		s.logOutage(path, err)
+		if r.Context().Err() == nil { // else the caller has gone away, and that is why
+			s.logOutage(path, err)
+		}
 		request = &requestError{http.StatusServiceUnavailable, codeUnavailable, "Redis cannot be asked now; try again"}
 	default:
 		s.log.Error("a request failed", "route", path, "error", err)

@@ -18,8 +18,11 @@ type model interface {
 	Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs []string) (fenced, unknown []store.Epoch, err error)
 }
 
-// lateStore is a model that answers from the start, "unavailable" until Redis has been reached once.
-type lateStore struct{ store atomic.Pointer[model] }
+// lateStore is a model that answers from the start, "unavailable" until Redis has been reached once, and within the timeout.
+type lateStore struct {
+	timeout time.Duration
+	store   atomic.Pointer[model]
+}
 
 func (l *lateStore) set(m model) { l.store.Store(&m) }
 
@@ -35,6 +38,8 @@ func (l *lateStore) get() (model, error) {
 
 func (l *lateStore) Users(ctx context.Context, ids []string) ([]store.User, time.Time, bool) {
 	if m, err := l.get(); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, l.timeout)
+		defer cancel()
 		return m.Users(ctx, ids)
 	}
 	users := make([]store.User, len(ids))
@@ -49,6 +54,8 @@ func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store
 	if err != nil {
 		return store.Page{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
 	return m.Online(ctx, cursor, limit)
 }
 
@@ -57,6 +64,8 @@ func (l *lateStore) Counts(ctx context.Context) (store.Counts, error) {
 	if err != nil {
 		return store.Counts{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
 	return m.Counts(ctx)
 }
 
@@ -65,6 +74,8 @@ func (l *lateStore) Incarnations(ctx context.Context) ([]store.Incarnation, bool
 	if err != nil {
 		return nil, true, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
 	return m.Incarnations(ctx)
 }
 
@@ -73,5 +84,7 @@ func (l *lateStore) Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs 
 	if err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
 	return m.Fence(ctx, epochs, banPodUIDs)
 }

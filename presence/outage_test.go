@@ -3,6 +3,8 @@ package presence_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -150,5 +152,33 @@ func TestReadiness(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSlowCallerIsAnswered: the time that a body takes to arrive is not Redis'.
+func TestSlowCallerIsAnswered(t *testing.T) {
+	redis := testredis.Start(t)
+	s := startService(t, redis.Addr, func(c *presence.Config) { c.QueryTimeout = 200 * time.Millisecond })
+	startGateway(t, redis.Addr, "gw-1", "alice")
+	s.become(t, []string{"online"}, "alice")
+	body, send := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(send, `{"users":[`)
+		<-time.After(400 * time.Millisecond) // more than Redis may take
+		_, _ = io.WriteString(send, `"alice"]}`)
+		send.Close()
+	}()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/presence:batchGet", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer api")
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if answer, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(answer), `"online"`) {
+		t.Errorf("answered %s, %v", answer, err)
 	}
 }

@@ -55,7 +55,7 @@ type Config struct {
 	PeerKey *secretdir.Secret
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
-	// QueryTimeout is how long Redis may take for one request; zero means 2 s. What is not read by then is unknown.
+	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
 	// ShutdownDelay is how long to go on serving after readiness was taken away, so that the news gets around.
 	ShutdownDelay time.Duration
@@ -105,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store.Meter == nil {
 		cfg.Store.Meter = cfg.Meters
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{}}
+	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}}
 	var err error
 	if s.telem, err = newInstruments(cfg.Meters, cfg.Tracers, s.model); err != nil {
 		return nil, fmt.Errorf("new presence server: %w", err)
