@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -15,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	imv1 "github.com/imcluster/imcluster/api/v1alpha1"
 )
 
 func TestKubectlScaleUpAndBack(t *testing.T) {
@@ -64,11 +65,15 @@ func TestChangeOfThePodTemplateRollsTheGateways(t *testing.T) {
 // nothing counts too.
 func TestUnchangedSpecMakesNoWrites(t *testing.T) {
 	p := start(t, newIMCluster(namespace(t), "quiet"))
-	// Usage is written for the first time once presence knows all gateways; the status follows the pods for a moment
-	// after Ready; and platforms of earlier tests may still be going away.
-	eventually(t, time.Minute, func() error {
-		if p.get().Status.Usage == nil {
-			return errors.New("no usage is shown")
+	// Platforms of earlier tests must be gone; usage is written for the first time once presence knows all gateways; and
+	// the status follows the pods for a moment after Ready.
+	eventually(t, 2*time.Minute, func() error {
+		list := &imv1.IMClusterList{}
+		if err := cluster.List(t.Context(), list); err != nil {
+			return err
+		}
+		if len(list.Items) != 1 || list.Items[0].Status.Usage == nil {
+			return fmt.Errorf("%d IMClusters, the first with usage %v; want just this one, with usage", len(list.Items), list.Items[0].Status.Usage)
 		}
 		return nil
 	})
