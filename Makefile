@@ -10,6 +10,9 @@ VERSION ?= v0.1.0
 LDFLAGS := -s -w -X github.com/imcluster/imcluster/internal/version.version=$(VERSION)
 COMMANDS := operator gateway presence imctl
 
+# One setting for everything but the race detector, so that what was compiled for one target serves the others.
+export CGO_ENABLED := 0
+
 # Built tools, Kubernetes and clusters live outside the clone, so that a fresh clone need not build them again.
 export IMCLUSTER_CACHE ?= $(HOME)/.cache/imcluster
 
@@ -87,7 +90,7 @@ down: $(CLUSTER_CLI) ## Remove what make up made, also when it was interrupted.
 .PHONY: build
 build: ## The programs, into bin/.
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(COMMANDS:%=./cmd/%)
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(COMMANDS:%=./cmd/%)
 
 .PHONY: images
 images: $(CLUSTER_CLI) ## The images as archives in dist/, without Docker; with Docker: docker build -f cmd/Dockerfile .
@@ -118,7 +121,7 @@ test-unit: deps ## The quick part: what needs neither a cluster, an API server n
 test-race: $(CLUSTER_CLI)
 	@echo "== unit and integration tests, with the race detector, a real Redis and a real API server"
 	export KUBEBUILDER_ASSETS=$$($(CLUSTER_CLI) tools --print kube) IMC_HELM=$$($(CLUSTER_CLI) tools --print helm)
-	go test -race -timeout 20m ./...
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 .PHONY: test-cluster
 test-cluster:
