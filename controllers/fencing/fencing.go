@@ -16,6 +16,7 @@ package fencing
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,10 +117,14 @@ func gatewayStopped() predicate.Predicate {
 			if !ok1 || !ok2 {
 				return false
 			}
-			return before.UID != after.UID || (process(before) != "" && process(before) != process(after))
+			return isGateway(after) && (before.UID != after.UID || (process(before) != "" && process(before) != process(after)))
 		},
-		DeleteFunc: func(event.DeleteEvent) bool { return true },
+		DeleteFunc: func(e event.DeleteEvent) bool { return isGateway(e.Object) },
 	}
+}
+
+func isGateway(pod client.Object) bool {
+	return pod.GetLabels()[naming.LabelComponent] == string(naming.Gateway)
 }
 
 // process returns the ID of a pod's running gateway container, or nothing if it does not run.
@@ -185,10 +190,27 @@ func (r *Reconciler) fence(ctx context.Context, im *v1alpha1.IMCluster) error {
 	if err != nil {
 		return err
 	}
+	if pods := r.firstFenced(name, list, dead.Epochs); len(pods) > 0 {
+		r.fenced.Add(ctx, int64(len(pods)))
+		log.FromContext(ctx).Info("Ended the leases of gateways that have stopped", "pods", pods)
+	}
 	r.remember(name, done)
-	r.fenced.Add(ctx, int64(len(dead.Epochs)))
-	log.FromContext(ctx).Info("Fenced dead gateways", "epochs", dead.Epochs, "bannedPodUIDs", dead.BanPodUIDs)
 	return nil
+}
+
+// firstFenced returns the pods of those epochs that were not fenced before. A gateway whose container stops
+// before its pod goes is fenced twice, the second time with its pod's UID, which is no news.
+func (r *Reconciler) firstFenced(im types.NamespacedName, list *internalapi.IncarnationList, epochs []string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var pods []string
+	for _, incarnation := range list.Incarnations {
+		_, before := r.done[im][incarnation.Epoch]
+		if !before && slices.Contains(epochs, incarnation.Epoch) {
+			pods = append(pods, incarnation.PodName)
+		}
+	}
+	return pods
 }
 
 // remember keeps which epochs were fenced: they stay listed until their sessions were cleared away.
