@@ -12,13 +12,13 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -53,6 +53,7 @@ type Reconciler struct {
 	metrics  *writeMetrics
 
 	applied applied
+	told    told
 }
 
 // The rights that reconciling needs, no more. Secrets are read and created by name, never listed.
@@ -82,8 +83,27 @@ func (r *Reconciler) setup(mgr ctrl.Manager, workers int) error {
 		Owns(&networkingv1.Ingress{}).
 		// A volume that is to be retained has no owner.
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(byInstanceLabel)).
+		// Pods tell why a Deployment is not available.
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byInstanceLabel), builder.WithPredicates(causeChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: new(true)}).
 		Complete(r)
+}
+
+// causeChanged passes events of pods that give another reason than before why they do not work. Pods that
+// come, get ready and go are seen by their Deployment.
+func causeChanged() predicate.Predicate {
+	cause := func(object client.Object) string {
+		pod, ok := object.(*corev1.Pod)
+		if !ok {
+			return ""
+		}
+		return status.Cause(pod)
+	}
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return cause(e.Object) != "" },
+		UpdateFunc: func(e event.UpdateEvent) bool { return cause(e.ObjectOld) != cause(e.ObjectNew) },
+		DeleteFunc: func(e event.DeleteEvent) bool { return cause(e.Object) != "" },
+	}
 }
 
 // byInstanceLabel finds the IMCluster that an object belongs to by its label.
@@ -101,12 +121,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	im := &v1alpha1.IMCluster{}
 	if err := r.client.Get(ctx, request.NamespacedName, im); err != nil {
 		r.applied.forget(request.NamespacedName)
+		r.told.forget(request.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !im.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil // owner references clean up
 	}
 	seen, err := r.observe(ctx, im)
+	if err != nil {
+		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
+	}
+	pods, err := r.pods(ctx, im)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("observe: %w", err)
 	}
@@ -117,16 +142,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	} else {
 		faults, retry = r.converge(ctx, im, seen)
 	}
-	next := status.Summarize(status.Input{
+	in := status.Input{
 		IMCluster: im,
 		Images:    r.images,
 		Gateway:   seen.deployment(im, naming.Gateway),
 		Presence:  seen.deployment(im, naming.Presence),
 		Redis:     seen.deployment(im, naming.Redis),
+		Pods:      pods,
+		Claim:     seen.claim(im),
 		Faults:    faults,
 		Now:       r.now(),
-	})
-	if err := errors.Join(retry, r.report(ctx, im, next)); err != nil {
+	}
+	if err := errors.Join(retry, r.report(ctx, im, in)); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: recheck(faults)}, nil
@@ -164,8 +191,9 @@ func recheck(faults []status.Fault) time.Duration {
 	return after
 }
 
-// report writes the status if it says anything new, and then an event if readiness changed.
-func (r *Reconciler) report(ctx context.Context, im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) error {
+// report writes the status if it says anything new, and then an event if that is worth one.
+func (r *Reconciler) report(ctx context.Context, im *v1alpha1.IMCluster, in status.Input) error {
+	next := status.Summarize(in)
 	owner := client.ObjectKeyFromObject(im)
 	key := childKey{kind: v1alpha1.Kind + "/status"}
 	intended, err := digestOf(next)
@@ -191,7 +219,7 @@ func (r *Reconciler) report(ctx context.Context, im *v1alpha1.IMCluster, next v1
 	}
 	r.metrics.written(ctx, v1alpha1.Kind+"/status", "apply")
 	r.applied.remember(owner, key, appliedState{intent: intended})
-	r.announce(im, next)
+	r.announce(im, next, status.Trouble(in))
 	return nil
 }
 
@@ -206,21 +234,4 @@ func statusConfiguration(im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) 
 		return nil, fmt.Errorf("encode status: %w", err)
 	}
 	return imv1ac.IMCluster(im.Name, im.Namespace).WithUID(im.UID).WithStatus(ac), nil
-}
-
-// announce makes an event of a change of readiness. The steps of a rollout that goes on are not worth one.
-func (r *Reconciler) announce(im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) {
-	now := status.Find(next.Conditions, v1alpha1.ConditionReady)
-	before := status.Find(im.Status.Conditions, v1alpha1.ConditionReady)
-	working := func(conditions []metav1.Condition) bool {
-		return status.Find(conditions, v1alpha1.ConditionReconciling).Type != ""
-	}
-	if before.Status == now.Status && (before.Reason == now.Reason || working(im.Status.Conditions) && working(next.Conditions)) {
-		return
-	}
-	kind := corev1.EventTypeNormal
-	if now.Status != metav1.ConditionTrue && !working(next.Conditions) && now.Reason != status.ReasonSuspended {
-		kind = corev1.EventTypeWarning
-	}
-	r.recorder.Eventf(im, nil, kind, now.Reason, "Reconcile", "%s", now.Message)
 }

@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
 	"github.com/imcluster/imcluster/controllers"
+	"github.com/imcluster/imcluster/controllers/naming"
 	"github.com/imcluster/imcluster/controllers/status"
 )
 
@@ -277,6 +280,47 @@ func TestObjectsThatAreBeingDeletedAreMadeAnew(t *testing.T) {
 	o.condition("chat", v1alpha1.ConditionReconciling, status.ReasonWaitingForDeletion)
 	update(o, get(o, "chat-redis", &corev1.PersistentVolumeClaim{}), func(c *corev1.PersistentVolumeClaim) { c.Finalizers = nil })
 	exists(o, "chat-redis", &corev1.PersistentVolumeClaim{}, func(c *corev1.PersistentVolumeClaim) bool { return c.UID != claim.UID })
+}
+
+// The operator may look at pods, and what they say reaches the user without any change of a Deployment.
+func TestPodsThatCannotStartAreNamedWithTheirReason(t *testing.T) {
+	o := startOperator(t)
+	o.create(o.imcluster("chat"))
+	o.condition("chat", v1alpha1.ConditionReady, status.ReasonUnavailable)
+	o.settled()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "chat-redis-x", Labels: naming.Labels("chat", naming.Redis)},
+		Spec:       corev1.PodSpec{NodeName: "node", Containers: []corev1.Container{{Name: "redis", Image: "no.such/image:1"}}},
+	}
+	o.create(pod)
+	message := func(kind string) string {
+		return status.Find(get(o, "chat", &v1alpha1.IMCluster{}).Status.Conditions, kind).Message
+	}
+	for _, reason := range []string{"ErrImagePull", "ImagePullBackOff"} {
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "redis", Image: "no.such/image:1",
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
+		if err := o.client.Status().Update(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+		const want = `No pod of redis is ready: the image "no.such/image:1" cannot be pulled`
+		for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionRedisAvailable} {
+			o.eventually(kind+" names the image", func() (bool, string) { return strings.HasPrefix(message(kind), want), message(kind) })
+		}
+		o.settled()
+	}
+	o.eventually("a warning, once", func() (bool, string) {
+		var list eventsv1.EventList
+		if err := o.client.List(t.Context(), &list, client.InNamespace(o.namespace)); err != nil {
+			return false, err.Error()
+		}
+		warnings := 0
+		for _, e := range list.Items {
+			if e.Type == corev1.EventTypeWarning && strings.Contains(e.Note, "no.such/image:1") {
+				warnings++
+			}
+		}
+		return warnings == 1, fmt.Sprintf("%d warnings", warnings)
+	})
 }
 
 func TestNoFinalizers(t *testing.T) {

@@ -148,18 +148,12 @@ func register(mgr ctrl.Manager, cfg Config) error {
 		mgr.AddReadyzCheck("ping", healthz.Ping))
 }
 
-// cacheOptions keeps in memory only what the operator made, and of pods only what fencing looks at.
+// cacheOptions keeps in memory only what the operator made, and of pods only how they are.
 func cacheOptions(namespaces []string) cache.Options {
 	made := labels.SelectorFromSet(labels.Set{naming.LabelManagedBy: naming.ManagedBy})
 	options := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {
-				Label: labels.SelectorFromSet(labels.Set{
-					naming.LabelManagedBy: naming.ManagedBy,
-					naming.LabelComponent: string(naming.Gateway),
-				}),
-				Transform: onlyContainerStates,
-			},
+			&corev1.Pod{}: {Label: made, Transform: onlyPodState},
 		},
 	}
 	for _, kind := range childKinds {
@@ -174,8 +168,8 @@ func cacheOptions(namespaces []string) cache.Options {
 	return options
 }
 
-// onlyContainerStates strips pods to what fencing looks at.
-func onlyContainerStates(object any) (any, error) {
+// onlyPodState strips pods to what fencing and the conditions of an IMCluster are decided by.
+func onlyPodState(object any) (any, error) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
 		return object, nil // a tombstone
@@ -183,7 +177,11 @@ func onlyContainerStates(object any) (any, error) {
 	pod.ManagedFields = nil
 	pod.Annotations = nil
 	pod.Spec = corev1.PodSpec{}
-	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, ContainerStatuses: pod.Status.ContainerStatuses}
+	pod.Status = corev1.PodStatus{
+		Phase:             pod.Status.Phase,
+		Conditions:        pod.Status.Conditions,
+		ContainerStatuses: pod.Status.ContainerStatuses,
+	}
 	return pod, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -34,6 +35,26 @@ func (r *Reconciler) observe(ctx context.Context, im *v1alpha1.IMCluster) (obser
 		}
 	}
 	return seen, nil
+}
+
+// pods reads the pods of all components from the cache, which shows of them only how they are.
+func (r *Reconciler) pods(ctx context.Context, im *v1alpha1.IMCluster) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := r.client.List(ctx, &list, client.InNamespace(im.Namespace),
+		client.MatchingLabels{naming.LabelInstance: im.Name, naming.LabelName: naming.AppName}); err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	return list.Items, nil
+}
+
+// claim returns the claim of the managed Redis, or nil if there is none that is ours.
+func (o observed) claim(im *v1alpha1.IMCluster) *corev1.PersistentVolumeClaim {
+	const kind = "PersistentVolumeClaim"
+	c, ok := o[childKey{kind, naming.Object(im.Name, naming.Redis)}].(*corev1.PersistentVolumeClaim)
+	if !ok || ownerOf(im, kind, c) != ours {
+		return nil
+	}
+	return c
 }
 
 // deployment returns a component's Deployment, or nil if there is none that is ours.

@@ -47,8 +47,10 @@ func surge() *appsv1ac.DeploymentStrategyApplyConfiguration {
 
 // podTemplate returns a component's pod template with what all pods have in common: the restricted Pod
 // Security Standard, no token for the Kubernetes API, no variables that describe Services (those of an
-// IMCluster called "imc" would be taken for flags), and the user's scheduling settings.
+// IMCluster called "imc" would be taken for flags), last words that the operator can quote, and the user's
+// scheduling settings.
 func podTemplate(im *v1alpha1.IMCluster, c naming.Component, s v1alpha1.Scheduling, container *corev1ac.ContainerApplyConfiguration) *corev1ac.PodTemplateSpecApplyConfiguration {
+	container.WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError)
 	container.WithSecurityContext(corev1ac.SecurityContext().
 		WithAllowPrivilegeEscalation(false).
 		WithReadOnlyRootFilesystem(true).

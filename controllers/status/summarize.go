@@ -6,6 +6,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -21,6 +22,10 @@ type Input struct {
 	// Gateway, Presence and Redis are the Deployments as they were after the last write; nil if there is
 	// none that belongs to the IMCluster.
 	Gateway, Presence, Redis *appsv1.Deployment
+	// Pods are those of all components.
+	Pods []corev1.Pod
+	// Claim is that of the managed Redis, or nil.
+	Claim *corev1.PersistentVolumeClaim
 	// Faults are what went wrong, the most important first.
 	Faults []Fault
 	// Now is the time of conditions that change.
@@ -30,9 +35,7 @@ type Input struct {
 // Summarize returns the status without usage, which is collected and written elsewhere.
 func Summarize(in Input) v1alpha1.IMClusterStatus {
 	im := in.IMCluster
-	gateway := workload("gateway", in.Gateway, compose.GatewayReplicas(im))
-	presence := workload("presence", in.Presence, compose.PresenceReplicas(im))
-	redis := redisVerdict(in)
+	redis, presence, gateway := verdicts(in)
 
 	out := v1alpha1.IMClusterStatus{
 		ObservedGeneration: im.Generation,
@@ -63,6 +66,28 @@ func Summarize(in Input) v1alpha1.IMClusterStatus {
 	return out
 }
 
+// verdicts judges the components.
+func verdicts(in Input) (redis, presence, gateway verdict) {
+	im := in.IMCluster
+	redis = redisVerdict(in)
+	presence = workload("presence", in.Presence, compose.PresenceReplicas(im)).because(causeOf(in, naming.Presence, in.Presence))
+	gateway = workload("gateway", in.Gateway, compose.GatewayReplicas(im)).because(causeOf(in, naming.Gateway, in.Gateway))
+	return redis, presence, gateway
+}
+
+// Trouble returns what is in the way of the components, one a line: causes, and rollouts that take too long.
+// It is empty while everything is as it should be, or is on the way there.
+func Trouble(in Input) string {
+	redis, presence, gateway := verdicts(in)
+	var out []string
+	for _, v := range []verdict{redis, presence, gateway} {
+		if !v.complete && (v.stuck || v.cause.text != "" && !v.cause.passing) {
+			out = append(out, v.reason+" "+v.cause.text)
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
 // ready is what the condition Ready says, and whether anybody still works on what is missing.
 type ready struct {
 	status          metav1.ConditionStatus
@@ -71,37 +96,40 @@ type ready struct {
 }
 
 // readiness decides about Ready: it is true if nothing went wrong and every component has all its pods,
-// with the current template. All faults are reported together, under the reason of the first.
+// with the current template. All faults are reported together, under the reason of the first, and so are
+// the components, with the hint of the first.
 func readiness(faults []Fault, components ...verdict) ready {
 	var working bool
 	for _, f := range faults {
 		working = working || f.Works
 	}
-	var missing []verdict
-	for _, c := range components {
-		if !c.complete {
-			missing = append(missing, c)
-		}
-	}
+	missing := filter(components, func(v verdict) bool { return !v.complete })
 	switch {
 	case len(faults) > 0:
 		return ready{metav1.ConditionFalse, faults[0].Reason, messages(faults), working}
 	case len(missing) > 0:
+		// What has a cause comes first: the others often wait for just that.
+		explained := func(v verdict) bool { return v.cause.text != "" }
+		missing = append(filter(missing, explained), filter(missing, func(v verdict) bool { return !explained(v) })...)
 		text := make([]string, 0, len(missing))
 		for _, c := range missing {
 			text = append(text, c.message)
 		}
-		return ready{metav1.ConditionFalse, missing[0].reason, strings.Join(text, "; "), true}
+		return ready{metav1.ConditionFalse, missing[0].reason, strings.Join(text, ". ") + missing[0].hint, true}
 	default:
 		return ready{metav1.ConditionTrue, ReasonReady, "Everything in the spec is in effect", false}
 	}
 }
 
 func stalling(faults []Fault) []Fault {
-	var out []Fault
-	for _, f := range faults {
-		if f.Stalls {
-			out = append(out, f)
+	return filter(faults, func(f Fault) bool { return f.Stalls })
+}
+
+func filter[T any](all []T, keep func(T) bool) []T {
+	var out []T
+	for _, one := range all {
+		if keep(one) {
+			out = append(out, one)
 		}
 	}
 	return out
@@ -112,7 +140,7 @@ func messages(faults []Fault) string {
 	for _, f := range faults {
 		text = append(text, f.Message)
 	}
-	return strings.Join(text, "; ")
+	return strings.Join(text, ". ")
 }
 
 // ownerKey is, after the prefix, the key in which package presence/store remembers whose keys a Redis holds. The
@@ -139,12 +167,13 @@ func redisVerdict(in Input) verdict {
 					prefix + ownerKey + " if that IMCluster is gone for good"}
 		}
 	}
-	v := workload("redis", in.Redis, 1)
+	v := workload("redis", in.Redis, 1).because(causeOf(in, naming.Redis, in.Redis))
 	if v.reason == ReasonAvailable {
 		v.message = "The managed Redis is ready"
 		if managed.Storage == nil {
 			v.reason = ReasonEphemeral
-			v.message = "The managed Redis is ready; stored messages are lost when its pod restarts, because spec.redis.managed.storage is not set"
+			v.message = "The managed Redis is ready. When its pod restarts it forgets when users were last seen, " +
+				"because spec.redis.managed.storage is not set; who is connected is registered again"
 		}
 	}
 	return v

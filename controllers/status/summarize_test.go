@@ -30,7 +30,7 @@ func deployment(p *pods) *appsv1.Deployment {
 		return nil
 	}
 	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Generation: 3},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Generation: 3},
 		Spec:       appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}},
 		Status: appsv1.DeploymentStatus{ObservedGeneration: 3, Replicas: p.all, UpdatedReplicas: p.updated,
 			ReadyReplicas: p.ready, AvailableReplicas: p.ready},
@@ -182,7 +182,7 @@ func TestTwoFaultsAreReportedTogether(t *testing.T) {
 		status.SecretMissing("spec.auth.jwt.secretRef", "keys", "current"),
 	}})
 	want := `Service chat-gateway exists and does not belong to this IMCluster, so it is left alone; delete or rename it, ` +
-		`or use another name for the IMCluster; Secret keys (spec.auth.jwt.secretRef) does not exist; create it with the key "current"`
+		`or use another name for the IMCluster. Secret keys (spec.auth.jwt.secretRef) does not exist; create it with the key "current"`
 	if got := status.Find(got.Conditions, v1alpha1.ConditionReady); got.Message != want || got.Reason != status.ReasonNameConflict {
 		t.Errorf("Ready says %s: %q", got.Reason, got.Message)
 	}

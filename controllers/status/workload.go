@@ -28,7 +28,11 @@ type verdict struct {
 	status  metav1.ConditionStatus
 	reason  string
 	message string
-	// hint says where to look further. It follows the message in the component's condition alone.
+	// cause is why the component is not complete, if something concrete is in its way. The message ends with it.
+	cause cause
+	// stuck is true after the rollout's progress deadline.
+	stuck bool
+	// hint says where to look further. It follows the message.
 	hint string
 	// complete is false while pods are missing, or of an older template.
 	complete bool
@@ -53,7 +57,8 @@ func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 	}
 	s := d.Status
 	seen := s.ObservedGeneration >= d.Generation
-	v := verdict{status: metav1.ConditionTrue, hint: "; see kubectl describe pods -l " + metav1.FormatLabelSelector(d.Spec.Selector)}
+	v := verdict{status: metav1.ConditionTrue, stuck: stuck(d),
+		hint: fmt.Sprintf(". See kubectl describe pods -n %s -l %s", d.Namespace, metav1.FormatLabelSelector(d.Spec.Selector))}
 	switch {
 	case desired == 0 && seen && s.Replicas == 0:
 		return verdict{status: metav1.ConditionTrue, reason: ReasonScaledToZero,
@@ -61,7 +66,7 @@ func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 	case desired > 0 && s.AvailableReplicas == 0:
 		v.status, v.reason = metav1.ConditionFalse, ReasonUnavailable
 		v.message = fmt.Sprintf("No pod of %s is ready", what)
-		if stuck(d) {
+		if v.stuck {
 			v.message += ", for longer than a rollout may take"
 		}
 	case !seen || s.UpdatedReplicas != desired || s.Replicas != desired:
@@ -70,7 +75,7 @@ func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 		if s.UpdatedReplicas > desired {
 			v.message = fmt.Sprintf("%d pods of %s are being stopped", s.UpdatedReplicas-desired, what)
 		}
-		if stuck(d) {
+		if v.stuck {
 			v.reason = ReasonRolloutStuck
 			v.message += ", and the rollout does not go on"
 		}
@@ -80,6 +85,15 @@ func workload(what string, d *appsv1.Deployment, desired int32) verdict {
 	default:
 		return verdict{status: metav1.ConditionTrue, reason: ReasonAvailable,
 			message: fmt.Sprintf("All %d pods of %s are ready", desired, what), complete: true}
+	}
+	return v
+}
+
+// because adds the cause to the verdict about a component that is not complete.
+func (v verdict) because(c cause) verdict {
+	if !v.complete && c.text != "" {
+		v.cause = c
+		v.message += ": " + c.text
 	}
 	return v
 }
