@@ -36,8 +36,8 @@ type IMCluster struct {
 	// +required
 	Spec IMClusterSpec `json:"spec"`
 
-	// status is what the operator last observed. Until the operator has spoken,
-	// Ready is Unknown.
+	// status is what the operator last observed. Ready is Unknown until the
+	// operator has looked at the IMCluster for the first time.
 	// +optional
 	// +kubebuilder:default={observedGeneration: 0, conditions: {{type: "Ready", status: "Unknown", reason: "Pending", message: "Waiting for the operator", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
 	Status IMClusterStatus `json:"status,omitzero"`
@@ -54,7 +54,7 @@ type IMClusterList struct {
 
 // IMClusterSpec is the platform that is wanted.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.redis.managed) == has(oldSelf.redis.managed)",message="redis cannot move between managed and external in place: stored messages would stay behind; create another IMCluster instead"
+// +kubebuilder:validation:XValidation:rule="has(self.redis.managed) == has(oldSelf.redis.managed)",message="redis cannot move between managed and external in place: what it holds would stay behind; create another IMCluster instead"
 type IMClusterSpec struct {
 	// image is the data-plane image, which gateway and presence pods run. If
 	// unset, the operator uses the image that it was installed with; set it to
@@ -67,8 +67,10 @@ type IMClusterSpec struct {
 
 	// suspend stops the operator from changing anything that belongs to this
 	// IMCluster. Pods keep running and users stay connected; nothing is scaled,
-	// repaired or deleted until suspend is false again. Default false. To stop
-	// the pods instead, scale to 0.
+	// repaired or deleted until suspend is false again. It does not protect from
+	// deletion: deleting the IMCluster still deletes all that belongs to it, but
+	// volumes with whenDeleted Retain. Default false. To stop the pods instead,
+	// scale to 0.
 	// +optional
 	// +kubebuilder:default=false
 	Suspend bool `json:"suspend,omitempty"`
@@ -89,8 +91,8 @@ type IMClusterSpec struct {
 	// +kubebuilder:default={}
 	Presence Presence `json:"presence,omitempty"`
 
-	// redis is where sessions and messages are kept: exactly one of managed (a
-	// Redis that the operator runs) and external (your own).
+	// redis is where sessions are kept, and when users were last seen: exactly
+	// one of managed (a Redis that the operator runs) and external (your own).
 	// +required
 	Redis Redis `json:"redis"`
 
@@ -116,6 +118,6 @@ type Observability struct {
 	// and presence pods one after the other.
 	// +optional
 	// +kubebuilder:validation:MaxLength=261
-	// +kubebuilder:validation:Pattern=`^[^\s,/]+:[0-9]{1,5}$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([^[:space:],/]+:[0-9]{1,5})?$')",message="must be host:port without scheme and path, for example otel-collector:4317"
 	OTLPEndpoint string `json:"otlpEndpoint,omitempty"`
 }

@@ -1,6 +1,6 @@
 package v1alpha1
 
-// Redis is where sessions and messages are kept.
+// Redis is where sessions are kept, and when users were last seen.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.external)",message="exactly one of managed and external is required"
 type Redis struct {
@@ -42,9 +42,9 @@ type ManagedRedis struct {
 	Memory Quantity `json:"memory,omitempty"`
 
 	// storage keeps the data on a volume, so that it survives a restart of the
-	// Redis pod except for at most the last 2 s. If unset, stored messages are
-	// lost when the Redis pod restarts, and the condition RedisAvailable says
-	// Ephemeral.
+	// Redis pod except for at most the last 2 s. If unset, a restart of the Redis
+	// pod forgets when users were last seen, while those who are connected are
+	// registered again, and the condition RedisAvailable says Ephemeral.
 	// +optional
 	Storage *RedisStorage `json:"storage,omitempty"`
 
@@ -123,7 +123,7 @@ type ExternalRedis struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=3
 	// +kubebuilder:validation:items:MaxLength=261
-	// +kubebuilder:validation:items:Pattern=`^[^\s,/]+:[0-9]{1,5}$`
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[^[:space:],/]+:[0-9]{1,5}$')",message="must be host:port, for example redis:6379"
 	Addresses []string `json:"addresses"`
 
 	// masterName is the name under which the Sentinels know the master.
@@ -138,7 +138,7 @@ type ExternalRedis struct {
 	// name; to take those over, delete the key "<keyPrefix>{gw}:owner" in Redis.
 	// +optional
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:Pattern=`^[a-z0-9-]*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9-]*$')",message="must hold only lower-case letters, digits and dashes"
 	KeyPrefix string `json:"keyPrefix,omitempty"`
 
 	// secretRef names a Secret with the password in "current" and optionally the

@@ -7,7 +7,7 @@ import (
 // Gateway configures the pods that hold the WebSocket connections of
 // clients.
 //
-// +kubebuilder:validation:XValidation:rule="self.?maxConnectionsPerPod.orValue(20000) <= self.?drain.?windowSeconds.orValue(120) * self.?drain.?maxReconnectsPerSecond.orValue(200)",message="a full pod cannot drain in time: maxConnectionsPerPod (20000) must not exceed drain.windowSeconds (120) x drain.maxReconnectsPerSecond (200)"
+// +kubebuilder:validation:XValidation:rule="self.?maxConnectionsPerPod.orValue(20000) <= self.?drain.?windowSeconds.orValue(120) * self.?drain.?maxReconnectsPerSecond.orValue(200)",message="a full pod must be able to drain in time: maxConnectionsPerPod (20000 if unset) must not exceed drain.windowSeconds (120 if unset) x drain.maxReconnectsPerSecond (200 if unset)",messageExpression="'a full pod cannot drain in time: maxConnectionsPerPod is %d, which must not exceed drain.windowSeconds x drain.maxReconnectsPerSecond, here %d x %d'.format([self.?maxConnectionsPerPod.orValue(20000), self.?drain.?windowSeconds.orValue(120), self.?drain.?maxReconnectsPerSecond.orValue(200)])"
 type Gateway struct {
 	// replicas is the number of gateway pods. Default 2. "kubectl scale", a
 	// HorizontalPodAutoscaler and KEDA write it through the scale subresource.
@@ -94,7 +94,7 @@ type Ingress struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be a host name in lower case without scheme, port and path, for example im.example.com"
 	Host string `json:"host"`
 
 	// className is the IngressClass. If unset, the cluster's default class is

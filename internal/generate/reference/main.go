@@ -24,6 +24,17 @@ const intro = `<!-- Generated from the resource definition by "make generate"; c
 Everything that can be set, as "kubectl explain imc.spec --recursive" shows it, too. Only **auth** and **redis** are
 required. Examples are in [config/samples](../config/samples), what the status says is explained in
 [conditions.md](conditions.md).
+
+## Ports
+
+| pods | port | name | who connects |
+|---|---|---|---|
+| gateway | 8080 | ws | clients, with WebSocket at /ws, through port 80 of the Service &lt;name&gt;-gateway |
+| gateway | 9091 | peer | other gateways of the same IMCluster, directly |
+| presence | 8080 | http | back ends that query presence, through port 80 of the Service &lt;name&gt;-presence |
+| presence | 8082 | internal | the operator, through port 8082 of the same Service |
+| gateway, presence | 8081 | ops | the kubelet (/livez, /readyz) and Prometheus (/metrics) |
+| redis | 6379 | redis | gateway and presence pods, through the Service &lt;name&gt;-redis |
 `
 
 // hidden are types of Kubernetes itself; their fields are documented there.

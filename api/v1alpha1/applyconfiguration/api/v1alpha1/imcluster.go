@@ -23,8 +23,8 @@ type IMClusterApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is the platform that is wanted.
 	Spec *IMClusterSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator last observed. Until the operator has spoken,
-	// Ready is Unknown.
+	// status is what the operator last observed. Ready is Unknown until the
+	// operator has looked at the IMCluster for the first time.
 	Status *IMClusterStatusApplyConfiguration `json:"status,omitempty"`
 }
 

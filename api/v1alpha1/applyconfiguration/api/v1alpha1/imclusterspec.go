@@ -14,8 +14,10 @@ type IMClusterSpecApplyConfiguration struct {
 	Image *string `json:"image,omitempty"`
 	// suspend stops the operator from changing anything that belongs to this
 	// IMCluster. Pods keep running and users stay connected; nothing is scaled,
-	// repaired or deleted until suspend is false again. Default false. To stop
-	// the pods instead, scale to 0.
+	// repaired or deleted until suspend is false again. It does not protect from
+	// deletion: deleting the IMCluster still deletes all that belongs to it, but
+	// volumes with whenDeleted Retain. Default false. To stop the pods instead,
+	// scale to 0.
 	Suspend *bool `json:"suspend,omitempty"`
 	// auth says how clients prove who they are when they log in. There is no
 	// default.
@@ -25,8 +27,8 @@ type IMClusterSpecApplyConfiguration struct {
 	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
 	// presence configures the pods that answer who is online.
 	Presence *PresenceApplyConfiguration `json:"presence,omitempty"`
-	// redis is where sessions and messages are kept: exactly one of managed (a
-	// Redis that the operator runs) and external (your own).
+	// redis is where sessions are kept, and when users were last seen: exactly
+	// one of managed (a Redis that the operator runs) and external (your own).
 	Redis *RedisApplyConfiguration `json:"redis,omitempty"`
 	// observability configures where the pods send traces. Metrics are always
 	// served, at /metrics on the ops port of every pod.
