@@ -264,13 +264,26 @@ func (s *Server) tend(ctx context.Context) error {
 	return nil
 }
 
-// retrier returns a function that logs a failure, the same one once and not every second, and waits.
+// startupGrace is for how long failures are but warnings: Redis is often started together with presence.
+const startupGrace = 30 * time.Second
+
+// retrier returns a function that logs a failure, the same one once and not every second, and waits. One that
+// outlasts the start is logged again, as an error.
 func (s *Server) retrier(ctx context.Context) func(what string, err error) {
-	var last string
+	type entry struct {
+		text  string
+		level slog.Level
+	}
+	var last entry
+	started := time.Now()
 	return func(what string, err error) {
-		if text := err.Error(); text != last {
-			s.log.Error(what, "error", err)
-			last = text
+		now := entry{err.Error(), slog.LevelError}
+		if time.Since(started) < startupGrace {
+			now.level = slog.LevelWarn
+		}
+		if now != last {
+			s.log.Log(ctx, now.level, what, "error", err)
+			last = now
 		}
 		select {
 		case <-time.After(time.Duration(float64(retryDelay) * (0.8 + 0.4*rand.Float64()))):
