@@ -99,6 +99,7 @@ func TestMistakes(t *testing.T) {
 		{"online --api-key-file=/nonexistent", 2, "--api-key-file"},
 		{"chat", 2, "--token"},
 		{"chat --token=a --text=hello", 2, "--text needs --to"},
+		{"chat --token=", 2, "--token is empty"},
 		{"chat --token=a --gateway-url=http://x", 2, "--gateway-url"},
 		{"demo --jwt-secret-dir=/nonexistent", 2, "--jwt-secret-dir"},
 		{"dev --presence-listen=" + taken.Addr().String(), 2, taken.Addr().String() + " is in use by another program: stop it, or choose another address with --presence-listen"},
@@ -138,7 +139,11 @@ func TestChatOnTwoTerminals(t *testing.T) {
 	alice.out.waitFor(t, "bob: hi \ufffd[31malice")
 	bob.out.waitFor(t, `"event":"receipt"`)
 	fmt.Fprintln(alice.keys, "nobody reads this")
-	alice.out.waitFor(t, "To whom?")
+	alice.out.waitFor(t, "to whom?")
+	fmt.Fprintln(alice.keys, ";;text")
+	alice.out.waitFor(t, "Not sent: no user before ;;")
+	fmt.Fprintln(alice.keys, "bob;;")
+	alice.out.waitFor(t, "Not sent: no text for bob after ;;")
 	fmt.Fprintln(alice.keys, ":what")
 	alice.out.waitFor(t, "There is no command :what")
 	fmt.Fprintln(alice.keys, strings.Repeat("u", 200)+";;x")
@@ -164,7 +169,8 @@ func TestChatOnTwoTerminals(t *testing.T) {
 		}
 		return nil
 	})
-	if code, out, errs := imctl(t, "chat", "--token=carol", "--to=alice", "--text=one of many"); code != 0 || !strings.HasPrefix(out, "Accepted at ") {
+	if code, out, errs := imctl(t, "chat", "--token=carol", "--to=alice", "--text=one of many"); code != 0 ||
+		!strings.HasPrefix(out, "Accepted at ") || !strings.Contains(out, "not stored: it goes to those devices of alice that are connected now") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
 	alice.out.waitFor(t, "carol: one of many")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/chzyer/readline"
 	"golang.org/x/term"
@@ -24,17 +25,64 @@ func openTerminal(p *printer) (terminal, error) {
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return &plainLines{lines: bufio.NewScanner(p.std.in), out: p.std.out}, nil
 	}
-	rl, err := readline.NewEx(&readline.Config{Prompt: "> ", Stdout: p.std.out})
+	keys := readline.NewCancelableStdin(file)
+	cfg := &readline.Config{
+		Prompt: "> ", Stdin: keys, Stdout: p.std.out, Stderr: p.std.err,
+		FuncGetWidth: func() int {
+			if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+				return width
+			}
+			return 80
+		},
+	}
+	if p.json { // the prompt and what is typed are not for programs
+		cfg.Stdout, cfg.Stderr = p.std.err, p.std.out
+	}
+	rl, err := readline.NewEx(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &editedLines{rl}, nil
+	e := &editedLines{editor: rl, keys: keys, out: rl.Stdout()}
+	if p.json {
+		e.out = rl.Stderr()
+	}
+	return e, nil
 }
 
 // editedLines is a terminal; what is written appears above the line that is typed.
-type editedLines struct{ *readline.Instance }
+type editedLines struct {
+	editor *readline.Instance
+	keys   *readline.CancelableStdin
+	out    io.Writer
 
-func (e *editedLines) ReadLine() (string, error) { return e.Readline() }
+	reading sync.Mutex // held while a line is read
+	closed  atomic.Bool
+}
+
+func (e *editedLines) Write(data []byte) (int, error) { return e.out.Write(data) }
+
+func (e *editedLines) ReadLine() (string, error) {
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	if e.closed.Load() {
+		return "", io.EOF
+	}
+	line, err := e.editor.Readline()
+	if e.closed.Load() { // half a line
+		return "", io.EOF
+	}
+	return line, err
+}
+
+// Close ends ReadLine at once and restores the terminal. The editor's own Close waits for a key: it does not close the
+// input that it reads from.
+func (e *editedLines) Close() error {
+	e.closed.Store(true)
+	_ = e.keys.Close()
+	e.reading.Lock() // until the editor has left the line
+	defer e.reading.Unlock()
+	return e.editor.Close()
+}
 
 // plainLines is a file or a pipe.
 type plainLines struct {
