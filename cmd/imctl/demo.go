@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -40,8 +41,9 @@ func (c *demoCommand) Run(ctx context.Context, p *printer) error {
 func runDemo(ctx context.Context, p *printer, cfg demo.Config) error {
 	start := time.Now()
 	cfg.Report = func(s demo.Step) { printStep(p, s) }
+	cfg.Note = func(text string) { p.warn("  … %s", text) }
 	if !p.json {
-		p.line("Demonstration on %v, presence at %s", cfg.GatewayURLs, cfg.Presence.URL)
+		p.line("Demonstration on %s, presence at %s", strings.Join(cfg.GatewayURLs, ", "), cfg.Presence.URL)
 	}
 	if err := demo.Run(ctx, cfg); err != nil {
 		return fmt.Errorf("the demonstration failed: %w", err)

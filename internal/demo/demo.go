@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/imcluster/imcluster/client"
@@ -37,6 +38,8 @@ type Config struct {
 	Stay time.Duration
 	// Report is called after every step.
 	Report func(Step)
+	// Note is called with what people should know while a step takes long. Optional.
+	Note func(string)
 }
 
 // Step is one thing that was shown, or could not be.
@@ -109,9 +112,19 @@ func (d *demonstration) aliceLogsIn(ctx context.Context) (string, error) {
 	return "on " + d.alice.gateway, nil
 }
 
+// Of two gateways behind one address, 20 connections in a row reach the same one once in a million times. The pauses
+// between them grow from 100 ms to 2 s, which makes half a minute.
+const (
+	maxConnections = 20
+	noteAfter      = 3
+	firstPause     = 100 * time.Millisecond
+	longestPause   = 2 * time.Second
+)
+
 // bobLogsIn tries the gateway URLs in turn until bob's session is not on alice's gateway.
 func (d *demonstration) bobLogsIn(ctx context.Context) (string, error) {
 	urls := d.cfg.GatewayURLs
+	wait := firstPause
 	for attempt := 1; ; attempt++ {
 		if err := d.bob.logIn(ctx, d.cfg, urls[attempt%len(urls)]); err != nil {
 			return "", err
@@ -126,9 +139,17 @@ func (d *demonstration) bobLogsIn(ctx context.Context) (string, error) {
 			return "", err
 		}
 		d.bob = newUser(d.bob.id)
-		if err := pause(ctx); err != nil {
-			return "", fmt.Errorf("after %d connections still on alice's gateway %s: %w", attempt, d.alice.gateway, err)
+		seemsAlone := fmt.Sprintf("after %d connections still on alice's gateway %s: there seems to be just one", attempt, d.alice.gateway)
+		if attempt == noteAfter && d.cfg.Note != nil {
+			d.cfg.Note(seemsAlone)
 		}
+		if attempt == maxConnections {
+			return "", errors.New(seemsAlone)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return "", fmt.Errorf("%s: %w", seemsAlone, err)
+		}
+		wait = min(wait*3/2, longestPause)
 	}
 }
 
@@ -280,17 +301,47 @@ func poll(ctx context.Context, check func() (bool, error)) error {
 		if (done && err == nil) || permanent(err) {
 			return err
 		}
-		if ended := pause(ctx); ended != nil {
+		if ended := pause(ctx, pollEvery); ended != nil {
 			return cmp.Or(err, ended)
 		}
 	}
+}
+
+// refusedFor is how long connections to an address that never answered may be refused: for the first seconds of a Service
+// whose pods have just become ready.
+const refusedFor = 5 * time.Second
+
+// unreachableError says that an address refused connections for too long.
+type unreachableError struct{ err error }
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("nothing listens there (tried for %s): %v", refusedFor, e.err)
+}
+
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// reach is a poll of an address that may be wrong: it fails early if nothing but refused connections is seen.
+func reach(ctx context.Context, check func() (bool, error)) error {
+	answered, start := false, time.Now()
+	return poll(ctx, func() (bool, error) {
+		done, err := check()
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			answered = true
+		} else if !answered && time.Since(start) > refusedFor {
+			err = &unreachableError{err}
+		}
+		return done, err
+	})
 }
 
 // permanent tells whether it is of no use to try again after err.
 func permanent(err error) bool {
 	var refused *client.Error
 	var answer *client.APIError
+	var unreachable *unreachableError
 	switch {
+	case errors.As(err, &unreachable):
+		return true
 	case errors.As(err, &refused):
 		return !refused.Retryable()
 	case errors.As(err, &answer):
@@ -299,9 +350,9 @@ func permanent(err error) bool {
 	return false
 }
 
-func pause(ctx context.Context) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(pollEvery):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("no success in time: %w", ctx.Err())

@@ -27,7 +27,7 @@ func (u *user) logIn(ctx context.Context, cfg Config, url string) error {
 	if err != nil {
 		return fmt.Errorf("make a token: %w", err)
 	}
-	err = poll(ctx, func() (bool, error) {
+	err = reach(ctx, func() (bool, error) {
 		u.conn, err = client.Dial(ctx, client.Config{
 			URL: url, Token: token, ManualAck: true, OnMessage: func(m client.Message) { u.received <- m },
 		})
@@ -40,7 +40,7 @@ func (u *user) logIn(ctx context.Context, cfg Config, url string) error {
 		return fmt.Errorf("logged in as %s instead of %s", u.conn.UserID(), u.id)
 	}
 	var last client.UserPresence
-	err = poll(ctx, func() (bool, error) {
+	err = reach(ctx, func() (bool, error) {
 		last, _, err = cfg.Presence.Get(ctx, u.id)
 		return last.State == client.Online && len(last.Devices) == 1, err
 	})
