@@ -38,7 +38,11 @@ func (c *devCommand) Run(ctx context.Context, p *printer) error {
 		return runDemo(ctx, p, demo.Config{GatewayURLs: platform.GatewayURLs, Presence: platform.Presence(),
 			Token: func(user string) (string, error) { return user, nil }})
 	}
-	return platform.Wait(ctx)
+	if err := platform.Wait(ctx); err != nil {
+		return err
+	}
+	p.warn("Stopped.")
+	return nil
 }
 
 // explain names the flag to change when a port is taken.
@@ -70,7 +74,7 @@ func (c *devCommand) announce(p *printer, platform *dev.Platform) error {
 	p.line("  presence    %s   API key: %s", platform.PresenceURL, platform.APIKey)
 	p.line("  redis       %s   %s\n", platform.RedisAddress, platform.RedisDescription)
 	if !c.Check {
-		p.line("%s\n\nCtrl-C stops it.", platform.Tips())
+		p.line("%s\n\nCtrl-C stops it.", platform.Tips(invocation()))
 	}
 	return nil
 }

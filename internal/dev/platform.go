@@ -210,16 +210,16 @@ func inUse(err error, address string, isPresence bool) error {
 	return err
 }
 
-// Tips are commands to try, for people.
-func (p *Platform) Tips() string {
-	replace := strings.NewReplacer("GW1", p.GatewayURLs[0], "GW2", p.GatewayURLs[len(p.GatewayURLs)-1],
+// Tips are commands to try, for people; imctl is what to type to run this program.
+func (p *Platform) Tips(imctl string) string {
+	replace := strings.NewReplacer("IMCTL", imctl, "GW1", p.GatewayURLs[0], "GW2", p.GatewayURLs[len(p.GatewayURLs)-1],
 		"PRESENCE", p.PresenceURL, "KEY", p.APIKey)
 	return replace.Replace(`Chat between two terminals, on two gateways (the token is the user id):
-  imctl chat --gateway-url GW1 --token alice
-  imctl chat --gateway-url GW2 --token bob --to alice
+  IMCTL chat --gateway-url GW1 --token alice
+  IMCTL chat --gateway-url GW2 --token bob --to alice
 
 Ask who is online:
-  imctl online --presence-url PRESENCE --api-key KEY
+  IMCTL online --presence-url PRESENCE --api-key KEY
   curl -H 'Authorization: Bearer KEY' PRESENCE/v1/presence/alice
   curl -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{"users":["alice","bob"]}' PRESENCE/v1/presence:batchGet
 
@@ -229,5 +229,5 @@ Frame by frame, with any WebSocket client:
   {"type":"80","toId":"alice","content":{"contentType":1,"body":"hello"}}
 
 All of it at once:
-  imctl demo --gateway-url GW1,GW2 --presence-url PRESENCE --api-key KEY`)
+  IMCTL demo --gateway-url GW1,GW2 --presence-url PRESENCE --api-key KEY`)
 }
