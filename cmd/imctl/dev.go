@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/imcluster/imcluster/internal/cli"
 	"github.com/imcluster/imcluster/internal/demo"
@@ -45,17 +46,20 @@ func (c *devCommand) Run(ctx context.Context, p *printer) error {
 	return nil
 }
 
-// explain names the flag to change when a port is taken.
+// explain names the flags to change when ports are taken.
 func explain(err error) error {
 	var inUse *dev.PortInUseError
 	if !errors.As(err, &inUse) {
 		return fmt.Errorf("start the platform: %w", err)
 	}
-	flag := "--gateway-listen"
-	if inUse.Presence {
-		flag = "--presence-listen"
+	var flags []string
+	if inUse.Presence != "" {
+		flags = append(flags, "--presence-listen")
 	}
-	return cli.Configf("%w: stop it, or choose another address with %s", err, flag)
+	if len(inUse.Gateways) > 0 {
+		flags = append(flags, "--gateway-listen")
+	}
+	return cli.Configf("%w: stop it, or choose another address with %s", err, strings.Join(flags, " and "))
 }
 
 func (c *devCommand) announce(p *printer, platform *dev.Platform) error {

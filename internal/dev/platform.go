@@ -46,15 +46,23 @@ const (
 	drainWindow = time.Second
 )
 
-// PortInUseError says that an address of the configuration is taken.
+// PortInUseError says that addresses of the configuration are taken.
 type PortInUseError struct {
-	Address string
-	// Presence tells whose address it is: that of the presence service, or that of a gateway.
-	Presence bool
+	// Gateways are those of gateways.
+	Gateways []string
+	// Presence is that of the presence service, if it is taken.
+	Presence string
 }
 
 func (e *PortInUseError) Error() string {
-	return fmt.Sprintf("%s is in use by another program", e.Address)
+	taken := slices.Clone(e.Gateways)
+	if e.Presence != "" {
+		taken = append([]string{e.Presence}, taken...)
+	}
+	if len(taken) == 1 {
+		return taken[0] + " is in use by another program"
+	}
+	return strings.Join(taken, ", ") + " are in use by another program"
 }
 
 // Platform is a running platform. Tokens are user ids.
@@ -111,7 +119,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 	server, err := presence.New(presence.Config{
 		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), Logger: cfg.Logger})
 	if err != nil {
-		return inUse(err, cfg.PresenceListen, true)
+		return err
 	}
 	p.PresenceURL = "http://" + server.Addr().String()
 	p.run(running, server.Run)
@@ -124,7 +132,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 			Listen: address, PeerListen: anyPort, DrainWindow: drainWindow, Logger: cfg.Logger,
 		})
 		if err != nil {
-			return inUse(err, address, false)
+			return err
 		}
 		p.GatewayURLs = append(p.GatewayURLs, "ws://"+g.Addr().String()+"/ws")
 		p.run(running, g.Run)
@@ -184,30 +192,35 @@ func (p *Platform) Close() {
 	}
 }
 
-// checkAddresses fails if an address cannot be listened on.
+// checkAddresses fails if addresses cannot be listened on, and names all that are taken.
 func checkAddresses(cfg Config) error {
+	var taken PortInUseError
 	for _, address := range cfg.GatewayListen {
-		if err := checkAddress(address, false); err != nil {
+		switch err := checkAddress(address); {
+		case errors.Is(err, syscall.EADDRINUSE):
+			taken.Gateways = append(taken.Gateways, address)
+		case err != nil:
 			return err
 		}
 	}
-	return checkAddress(cfg.PresenceListen, true)
+	switch err := checkAddress(cfg.PresenceListen); {
+	case errors.Is(err, syscall.EADDRINUSE):
+		taken.Presence = cfg.PresenceListen
+	case err != nil:
+		return err
+	}
+	if taken.Presence != "" || len(taken.Gateways) > 0 {
+		return &taken
+	}
+	return nil
 }
 
-func checkAddress(address string, isPresence bool) error {
+func checkAddress(address string) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return inUse(err, address, isPresence)
+		return err
 	}
 	return listener.Close()
-}
-
-// inUse turns the error of a listener into a PortInUseError if it is one.
-func inUse(err error, address string, isPresence bool) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return &PortInUseError{Address: address, Presence: isPresence}
-	}
-	return err
 }
 
 // Tips are commands to try, for people; imctl is what to type to run this program.
