@@ -84,6 +84,9 @@ type APIError struct {
 }
 
 func (e *APIError) Error() string {
+	if e.Code == "" { // not in the words of the service
+		return fmt.Sprintf("presence answered %d %s", e.Status, e.Message)
+	}
 	return fmt.Sprintf("presence answered %d %s: %s", e.Status, e.Code, e.Message)
 }
 
@@ -233,6 +236,8 @@ func apiError(resp *http.Response, data []byte) error {
 	e := &APIError{Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode)}
 	if json.Unmarshal(data, &body) == nil && body.Error.Message != "" {
 		e.Code, e.Message = body.Error.Code, body.Error.Message
+	} else if resp.StatusCode == http.StatusNotFound {
+		e.Message += ": there is no presence service at this address"
 	}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 		e.RetryAfter = time.Duration(s) * time.Second

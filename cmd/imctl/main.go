@@ -3,9 +3,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -29,7 +34,8 @@ type streams struct {
 
 // command is the command line.
 type command struct {
-	JSON bool `name:"json" help:"Print JSON for programs instead of text for people."`
+	JSON        bool             `name:"json" help:"Print JSON for programs instead of text for people."`
+	ShowVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 
 	Chat     chatCommand     `cmd:"" help:"Chat on the terminal, or send one message."`
 	Online   onlineCommand   `cmd:"" help:"List who is online."`
@@ -48,18 +54,55 @@ func run(ctx context.Context, args []string, std streams) int {
 	code := -1
 	parser, err := kong.New(&cmd, append(cli.Options(name, description),
 		kong.Writers(std.out, std.err),
+		kong.Vars{"version": versionText()},
 		kong.Exit(func(c int) { code = c }),
 	)...)
 	if err != nil {
 		return cli.Report(std.err, name, err)
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(askHelp(args))
 	switch {
 	case code >= 0:
 		return code // --help has been answered
 	case err != nil:
-		return cli.Report(std.err, name, &cli.ConfigError{Err: err})
+		return cli.Report(std.err, name, &cli.ConfigError{Err: listCommands(parser, err)})
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	return cli.Report(std.err, name, parsed.Run(&printer{std: std, json: cmd.JSON}))
+	return cli.Report(std.err, name, hint(parsed.Run(&printer{std: std, json: cmd.JSON})))
+}
+
+// askHelp turns the usual ways of asking for help into the one that the parser knows.
+func askHelp(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
+}
+
+// listCommands adds the commands to the complaint about one that does not exist.
+func listCommands(parser *kong.Kong, err error) error {
+	var fault *kong.ParseError
+	if !errors.As(err, &fault) || fault.Context.Selected() != nil {
+		return err
+	}
+	var names []string
+	for _, command := range parser.Model.Children {
+		names = append(names, command.Name)
+	}
+	return fmt.Errorf("%w; the commands are %s", err, strings.Join(names, ", "))
+}
+
+// hint adds to a refused connection what to do about it.
+func hint(err error) error {
+	var request *url.Error // presence is asked by HTTP
+	switch {
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return err
+	case errors.As(err, &request):
+		return fmt.Errorf("%w: is \"make dev\" running? Set --presence-url", err)
+	}
+	return fmt.Errorf("%w: is \"make dev\" running? Set --gateway-url", err)
 }

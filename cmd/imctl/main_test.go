@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -82,6 +83,24 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+func TestHelp(t *testing.T) {
+	for _, args := range []string{"", "help", "--help", "help chat", "--version"} {
+		code, out, _ := imctl(t, strings.Fields(args)...)
+		says := map[string]string{"help chat": "--text", "--version": "imctl dev "}[args]
+		if code != 0 || !strings.Contains(out, cmp.Or(says, "Show that a platform works")) {
+			t.Errorf("imctl %s: exit code %d\n%s", args, code, out)
+		}
+	}
+}
+
+func TestServerThatIsNotPresence(t *testing.T) {
+	p := startPlatform(t)
+	code, _, errs := imctl(t, "online", "--presence-url="+strings.TrimSuffix(strings.Replace(p.GatewayURLs[0], "ws:", "http:", 1), "/ws"))
+	if code != 1 || !strings.Contains(errs, "there is no presence service at this address") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -93,7 +112,7 @@ func TestMistakes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"", 2, "expected one of"},
+		{"onlin", 2, "the commands are chat, online, presence, demo, dev, version"},
 		{"presence", 2, "<user>"},
 		{"online --presence-url=localhost:80", 2, "--presence-url"},
 		{"online --api-key-file=/nonexistent", 2, "--api-key-file"},
@@ -104,8 +123,8 @@ func TestMistakes(t *testing.T) {
 		{"demo --jwt-secret-dir=/nonexistent", 2, "--jwt-secret-dir"},
 		{"dev --presence-listen=" + taken.Addr().String(), 2, taken.Addr().String() + " is in use by another program: stop it, or choose another address with --presence-listen"},
 		{"dev --gateway-listen=" + taken.Addr().String() + " --presence-listen=127.0.0.1:0", 2, "with --gateway-listen"},
-		{"online --presence-url=http://127.0.0.1:1", 1, "refused"},
-		{"chat --token=a --to=b --text=c --gateway-url=ws://127.0.0.1:1", 1, "refused"},
+		{"online --presence-url=http://127.0.0.1:1", 1, `refused: is "make dev" running? Set --presence-url`},
+		{"chat --token=a --to=b --text=c --gateway-url=ws://127.0.0.1:1", 1, `refused: is "make dev" running? Set --gateway-url`},
 	} {
 		code, _, errs := imctl(t, strings.Fields(tc.args)...)
 		if code != tc.code || !strings.Contains(errs, tc.says) {

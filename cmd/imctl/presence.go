@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/imcluster/imcluster/client"
@@ -22,8 +23,12 @@ func (c *versionCommand) Run(p *printer) error {
 	if p.json {
 		return p.value(v)
 	}
-	p.line("imctl %s %s (%s, %s)", v.Version, v.Commit, v.Go, v.Platform)
+	p.line("%s", versionText())
 	return nil
+}
+
+func versionText() string {
+	return fmt.Sprintf("imctl %s %s (%s, %s/%s)", version.Version(), version.Commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 type presenceCommand struct {
@@ -116,6 +121,7 @@ func (c *onlineCommand) Run(ctx context.Context, p *printer) error {
 			break
 		}
 	}
+	slices.Sort(ids)
 	users, fresh, err := details(ctx, &pc, ids)
 	if err != nil {
 		return err
