@@ -302,6 +302,14 @@ func TestTokensAreThoseThatGatewaysAccept(t *testing.T) {
 	}
 }
 
+func TestColumnsAreMeasuredInCells(t *testing.T) {
+	var out buffer
+	(&printer{std: streams{out: &out}}).table([]string{"USER", "STATE"}, [][]string{{"你好吗", "online"}, {"bob", "offline"}})
+	if want := "USER     STATE\n你好吗   online\nbob      offline\n"; out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
 func TestAgo(t *testing.T) {
 	now := time.Now()
 	for d, want := range map[time.Duration]string{

@@ -4,9 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"github.com/mattn/go-runewidth"
 )
 
 // printer writes results, as text or as JSON.
@@ -33,14 +34,23 @@ func (p *printer) warn(format string, args ...any) {
 	}
 }
 
-// table prints aligned columns.
+// table prints aligned columns. A Chinese character takes two cells of the terminal, which text/tabwriter counts as one.
 func (p *printer) table(header []string, rows [][]string) {
-	w := tabwriter.NewWriter(p.std.out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, strings.Join(header, "\t"))
+	const gap = 3
+	widths := make([]int, len(header))
+	rows = append([][]string{header}, rows...)
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		for i, cell := range row {
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+		}
 	}
-	_ = w.Flush()
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(runewidth.FillRight(cell, widths[i]+gap))
+		}
+		p.line("%s", strings.TrimRight(line.String(), " "))
+	}
 }
 
 // ago says how long before now t was, as people do.
