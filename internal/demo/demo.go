@@ -139,7 +139,7 @@ func (d *demonstration) bobLogsIn(ctx context.Context) (string, error) {
 			return "", err
 		}
 		d.bob = newUser(d.bob.id)
-		seemsAlone := fmt.Sprintf("after %d connections still on alice's gateway %s: there seems to be just one", attempt, d.alice.gateway)
+		seemsAlone := fmt.Sprintf("after %d connections still on alice's gateway %s; there may be just one", attempt, d.alice.gateway)
 		if attempt == noteAfter && d.cfg.Note != nil {
 			d.cfg.Note(seemsAlone)
 		}
