@@ -14,7 +14,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/imcluster/imcluster/gateway/auth"
-	"github.com/imcluster/imcluster/gateway/peer"
+	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/presence/store"
 )
 

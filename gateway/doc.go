@@ -10,5 +10,5 @@
 //	idle.go                       time-outs: login, silence, token, grace, drain
 //	table.go                      the sessions of this gateway
 //	drain.go                      how a gateway goes away
-//	auth, cork, wheel, peer       the parts that stand alone
+//	auth, cork, wheel             the parts that stand alone
 package gateway

@@ -15,7 +15,7 @@ import (
 
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/gateway/cork"
-	"github.com/imcluster/imcluster/gateway/peer"
+	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/gateway/wheel"
 	"github.com/imcluster/imcluster/presence/store"
 )

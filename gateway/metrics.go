@@ -8,7 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/imcluster/imcluster/api/wire"
-	"github.com/imcluster/imcluster/gateway/peer"
+	"github.com/imcluster/imcluster/internal/peer"
 )
 
 const scope = "github.com/imcluster/imcluster/gateway"

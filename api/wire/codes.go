@@ -12,7 +12,7 @@ type Code uint16
 
 // Result codes.
 const (
-	CodeOK       Code = 200 // done
+	CodeOK       Code = 200 // done; of a message: stored
 	CodeAccepted Code = 201 // accepted, not stored: delivered to whoever is connected now
 
 	CodeLoginRequired Code = 300 // the first frame must be a login, within the login timeout
@@ -20,6 +20,8 @@ const (
 	CodeTokenExpired  Code = 302 // the token was good once; get a fresh one
 	CodeWrongSender   Code = 303 // fromId is not the user who logged in
 	CodeReplaced      Code = 304 // the device logged in elsewhere; do not reconnect
+	CodeRevoked       Code = 305 // the session or its token was revoked; reconnect with a new token only
+	CodeForbidden     Code = 306 // this user may not do that
 
 	CodeMalformed   Code = 400 // not one JSON object in UTF-8
 	CodeBadField    Code = 402 // a field is missing, or its type or value is wrong; the message names it
@@ -27,8 +29,11 @@ const (
 	CodeNotAllowed  Code = 405 // the type is known, but clients do not send it, or not now
 	CodeBadMessage  Code = 406 // not a text message; the JSON protocol has no binary ones
 	CodeIdle        Code = 408 // nothing was received for the idle timeout
+	CodeConflict    Code = 409 // what is to be created exists
+	CodeNotFound    Code = 410 // there is no such group
 
 	CodeUnavailable Code = 500 // the store cannot be asked now; try again after delayMs
+	CodeStoreFull   Code = 501 // the store's memory is nearly full, and takes no messages; try again after delayMs
 	CodeDraining    Code = 502 // this gateway is going away; connect again after delayMs
 	CodeInternal    Code = 503 // a fault of the server; try again after delayMs
 
@@ -36,6 +41,10 @@ const (
 	CodeTooManyFrames Code = 601 // the client sends faster than its limit
 	CodeTooManyConns  Code = 602 // the gateway is full; connect again after delayMs
 	CodeSlowConsumer  Code = 603 // the client reads slower than it is sent to; reconnect
+	CodeMailboxFull   Code = 604 // the recipient's mailbox is full, to a large part of this sender's messages
+	CodeUserLimit     Code = 605 // the user has too many connections, or sends too fast over all of them
+	CodeAddressLimit  Code = 606 // the address has too many connections, or sends too fast over all of them
+	CodeTooMuch       Code = 607 // more users, or bytes times users, than one request may have
 )
 
 // CloseCode returns the WebSocket close code of a connection that is closed because of c.

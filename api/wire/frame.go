@@ -19,8 +19,16 @@ const (
 	TypeKicked           Type = 32 // S→C: the device logged in elsewhere; do not reconnect
 	TypePing             Type = 40 // C→S
 	TypePong             Type = 41 // S→C
+	TypeOnlineList       Type = 58 // C→S: who is online; if the gateway allows it
+	TypeOnlineListResp   Type = 59 // S→C
 	TypeChat             Type = 80 // both directions
 	TypeChatResp         Type = 81 // S→C: the answer to the sender's chat
+	TypeGroupChat        Type = 82 // both directions: a message to every member of a group
+	TypeGroupChatResp    Type = 83 // S→C: the answer to the sender's group chat
+	TypeGroup            Type = 84 // C→S: manage a group; action says what
+	TypeGroupResp        Type = 85 // S→C
+	TypeBroadcast        Type = 86 // both directions: a message to everybody online, not stored; if the gateway allows it
+	TypeBroadcastResp    Type = 87 // S→C: the answer to the sender's broadcast
 	TypeAck              Type = 90 // C→S: the recipient has the message
 	TypeAckResp          Type = 91 // S→C
 )
@@ -40,11 +48,32 @@ type Frame struct {
 	SessionID        string
 	MsgID            string
 	ClientMsgID      string
+	RequestID        string // of a request without a message, repeated by its answer
+	GroupID          string
+	Action           string // what a GROUP frame asks for: one of the Group… constants
+	Owner            string // of a group
+	Cursor           string // of the next page, or where a page is to begin
+	Users            []string
 	Content          []byte // opaque JSON, passed on byte for byte
 	Time             int64  // server time, Unix milliseconds
 	HeartbeatSeconds int64  // how often the client should ping
 	DelayMS          int64  // how long the client should wait before it reconnects or retries
+	Limit            int64  // how many entries a page may have
+	Count            int64  // how many there are in all
+	Gateways         int64  // how many gateways there are to hand a broadcast to
+	Reached          int64  // how many of them took it
+	Missed           int64  // how many messages before this one were dropped: older than the retention, or over the cap
+	Redelivered      bool   // sent before on this connection, and not acknowledged
 }
+
+// Actions of a GROUP frame.
+const (
+	GroupCreate  = "create"  // with Users as the first members; the sender becomes the owner
+	GroupAdd     = "add"     // Users become members; owner only
+	GroupRemove  = "remove"  // Users are members no more; owner only, and everybody themselves
+	GroupMembers = "members" // a page of the members; members only
+	GroupDelete  = "delete"  // owner only
+)
 
 // direction is a set of senders.
 type direction uint8
@@ -74,8 +103,16 @@ var frames = map[Type]layout{
 	TypeKicked:           {name: "KICKED", dir: fromServer, fields: []field{fCode, fMessage}},
 	TypePing:             {name: "PING", dir: fromClient, fields: []field{fFromID}},
 	TypePong:             {name: "PONG", dir: fromServer},
-	TypeChat:             {name: "CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fToID, fClientMsgID, fTime, fContent}, required: setOf(fToID, fContent)},
+	TypeChat:             {name: "CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fToID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}, required: setOf(fToID, fContent)},
 	TypeChatResp:         {name: "CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
+	TypeGroupChat:        {name: "GROUP_CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fGroupID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}, required: setOf(fGroupID, fContent)},
+	TypeGroupChatResp:    {name: "GROUP_CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
+	TypeGroup:            {name: "GROUP", dir: fromClient, fields: []field{fAction, fGroupID, fUsers, fCursor, fLimit, fRequestID, fFromID}, required: setOf(fAction, fGroupID)},
+	TypeGroupResp:        {name: "GROUP_RESP", dir: fromServer, fields: []field{fCode, fMessage, fGroupID, fOwner, fUsers, fCount, fCursor, fRequestID, fDelayMS}},
+	TypeBroadcast:        {name: "BROADCAST", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fClientMsgID, fTime, fContent}, required: setOf(fContent)},
+	TypeBroadcastResp:    {name: "BROADCAST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fGateways, fReached, fDelayMS}},
+	TypeOnlineList:       {name: "ONLINE_LIST", dir: fromClient, fields: []field{fCursor, fLimit, fRequestID, fFromID}},
+	TypeOnlineListResp:   {name: "ONLINE_LIST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUsers, fCount, fCursor, fRequestID, fDelayMS}},
 	TypeAck:              {name: "ACK", dir: fromClient, fields: []field{fMsgID, fFromID}, required: setOf(fMsgID)},
 	TypeAckResp:          {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID}},
 }
@@ -116,6 +153,18 @@ const (
 	fTime
 	fHeartbeatSeconds
 	fDelayMS
+	fRequestID
+	fGroupID
+	fAction
+	fOwner
+	fCursor
+	fUsers
+	fLimit
+	fCount
+	fGateways
+	fReached
+	fMissed
+	fRedelivered
 	numFields
 )
 
@@ -123,6 +172,9 @@ var fieldNames = [numFields]string{
 	fCode: "code", fMessage: "message", fToken: "token", fFromID: "fromId", fToID: "toId", fUserID: "userId",
 	fDeviceID: "deviceId", fPlatform: "platform", fSessionID: "sessionId", fMsgID: "msgId", fClientMsgID: "clientMsgId",
 	fContent: "content", fTime: "time", fHeartbeatSeconds: "heartbeatSeconds", fDelayMS: "delayMs",
+	fRequestID: "requestId", fGroupID: "groupId", fAction: "action", fOwner: "owner", fCursor: "cursor", fUsers: "users",
+	fLimit: "limit", fCount: "count", fGateways: "gateways", fReached: "reached", fMissed: "missed",
+	fRedelivered: "redelivered",
 }
 
 func (f field) String() string { return fieldNames[f] }
@@ -162,6 +214,16 @@ func (fr *Frame) text(f field) *string {
 		return &fr.MsgID
 	case fClientMsgID:
 		return &fr.ClientMsgID
+	case fRequestID:
+		return &fr.RequestID
+	case fGroupID:
+		return &fr.GroupID
+	case fAction:
+		return &fr.Action
+	case fOwner:
+		return &fr.Owner
+	case fCursor:
+		return &fr.Cursor
 	}
 	return nil
 }
@@ -176,6 +238,16 @@ func (fr *Frame) number(f field) *int64 {
 		return &fr.HeartbeatSeconds
 	case fDelayMS:
 		return &fr.DelayMS
+	case fLimit:
+		return &fr.Limit
+	case fCount:
+		return &fr.Count
+	case fGateways:
+		return &fr.Gateways
+	case fReached:
+		return &fr.Reached
+	case fMissed:
+		return &fr.Missed
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ const (
 	MaxPlatform    = 16
 	MaxClientMsgID = 128
 	MaxMsgID       = 128
+	MaxRequestID   = 128
+	MaxGroupID     = 128
 )
 
 // DefaultDevice is the device of a login that names none. One stable device per user, so that two such logins replace
@@ -48,6 +50,18 @@ func CheckClientMsgID(id string) error {
 		return nil
 	}
 	return checkID("clientMsgId", id, MaxClientMsgID)
+}
+
+// CheckGroupID refuses what cannot be a group id: anything but 1–128 bytes of UTF-8 without control characters.
+func CheckGroupID(id string) error { return checkID("groupId", id, MaxGroupID) }
+
+// CheckRequestID refuses what cannot be a requestId: anything above 128 bytes or with control characters. The empty one is
+// allowed.
+func CheckRequestID(id string) error {
+	if id == "" {
+		return nil
+	}
+	return checkID("requestId", id, MaxRequestID)
 }
 
 // CheckMsgID refuses what cannot be a msgId: anything but 1–128 bytes of UTF-8 without control characters.

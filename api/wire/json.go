@@ -119,6 +119,16 @@ func (fr *Frame) fill(l layout, raw *[numFields]gjson.Result) error {
 			if *text == "" && l.required.has(f) {
 				fail(Errorf(CodeBadField, "field %q is empty", f))
 			}
+		case f == fRedelivered:
+			if !v.IsBool() {
+				fail(Errorf(CodeBadField, "field %q must be a boolean", f))
+				continue
+			}
+			fr.Redelivered = v.Bool()
+		case f == fUsers:
+			if err := fr.fillUsers(v); err != nil {
+				fail(err)
+			}
 		case number != nil:
 			if v.Type != gjson.Number || v.Num != math.Trunc(v.Num) || math.Abs(v.Num) > 1<<53 {
 				fail(Errorf(CodeBadField, "field %q must be an integer", f))
@@ -128,6 +138,34 @@ func (fr *Frame) fill(l layout, raw *[numFields]gjson.Result) error {
 		}
 	}
 	return first
+}
+
+// fillUsers reads the list of users.
+func (fr *Frame) fillUsers(v gjson.Result) *Error {
+	if !v.IsArray() {
+		return Errorf(CodeBadField, "field %q must be a list of strings", fUsers)
+	}
+	var err *Error
+	v.ForEach(func(_, user gjson.Result) bool {
+		if user.Type != gjson.String {
+			err = Errorf(CodeBadField, "field %q must be a list of strings", fUsers)
+			return false
+		}
+		fr.Users = append(fr.Users, user.String())
+		return true
+	})
+	return err
+}
+
+func appendUsers(dst []byte, users []string) []byte {
+	dst = append(dst, '[')
+	for i, u := range users {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = gjson.AppendJSONString(dst, u)
+	}
+	return append(dst, ']')
 }
 
 // AppendJSON appends the frame as one JSON object to dst. Content is appended as it is and must be valid JSON.
@@ -146,6 +184,14 @@ func AppendJSON(dst []byte, fr *Frame) []byte {
 		case text != nil:
 			if *text != "" {
 				dst = gjson.AppendJSONString(appendName(dst, f), *text)
+			}
+		case f == fRedelivered:
+			if fr.Redelivered {
+				dst = append(appendName(dst, f), "true"...)
+			}
+		case f == fUsers:
+			if len(fr.Users) > 0 {
+				dst = appendUsers(appendName(dst, f), fr.Users)
 			}
 		case number != nil:
 			if *number != 0 {
