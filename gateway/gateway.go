@@ -15,8 +15,8 @@ import (
 
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/gateway/cork"
-	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/gateway/wheel"
+	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
