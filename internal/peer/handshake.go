@@ -45,11 +45,11 @@ func newNonce() []byte {
 	return b
 }
 
-// introduce is the sender's part of the handshake. It returns nil once the receiver has proved who it is and was sent
-// our proof.
-func (n *Node) introduce(stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1.FromReceiver], epoch string) error {
-	s := session{senderNonce: newNonce(), cluster: n.cfg.Cluster, epoch: epoch}
-	hello := &peerv1.Hello{Cluster: s.cluster, Epoch: s.epoch, Sender: n.cfg.Epoch(), Nonce: s.senderNonce}
+// introduce is the sender's part of the handshake. The nonce of hello is filled in. It returns nil once the receiver has
+// proved who it is and was sent our proof.
+func introduce(stream clientStream, hello *peerv1.Hello, keys Keys) error {
+	hello.Nonce = newNonce()
+	s := session{senderNonce: hello.Nonce, cluster: hello.Cluster, epoch: hello.Epoch}
 	if err := stream.Send(&peerv1.FromSender{Body: &peerv1.FromSender_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -61,12 +61,20 @@ func (n *Node) introduce(stream grpc.BidiStreamingClient[peerv1.FromSender, peer
 	if len(s.receiverNonce) != nonceSize {
 		return errors.New("the peer's challenge is malformed")
 	}
-	key := s.keyOf(n.cfg.Keys.Values(), m.GetChallenge().GetProofs())
+	key := s.keyOf(keys.Values(), m.GetChallenge().GetProofs())
 	if key == nil {
 		return errors.New("the peer does not have our peer key")
 	}
 	return stream.Send(&peerv1.FromSender{Body: &peerv1.FromSender_Proof{
-		Proof: &peerv1.Proof{Proof: s.proof(key, "sender")}}})
+		Proof: &peerv1.Proof{Proof: s.proof(key, side(hello.Role))}}})
+}
+
+// side is the side of a stream's sender in its proof.
+func side(r peerv1.Role) string {
+	if r == peerv1.Role_ROLE_PUBLISHER {
+		return "publisher"
+	}
+	return "sender"
 }
 
 // keyOf returns the key of ours that one of the receiver's proofs is made with: during a rotation either side may be
@@ -134,7 +142,7 @@ func (n *Node) admit(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1.F
 		return nil, err
 	}
 	for _, key := range keys {
-		if hmac.Equal(s.proof(key, "sender"), m.GetProof().GetProof()) {
+		if hmac.Equal(s.proof(key, side(hello.Role)), m.GetProof().GetProof()) {
 			return hello, nil
 		}
 	}

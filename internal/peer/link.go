@@ -3,14 +3,8 @@ package peer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
 )
@@ -168,40 +162,23 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // stream opens a stream and sends what is queued until it breaks or the peer's epoch is dead.
 func (l *link) stream(ctx context.Context, address string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithInitialWindowSize(1<<20),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
-	if err != nil {
-		return fmt.Errorf("dial: %w", err)
-	}
-	defer conn.Close()
-	timeout := time.AfterFunc(handshakeTimeout, func() { cancel(errHandshakeTimeout) })
-	stream, err := peerv1.NewPeerClient(conn).Connect(ctx)
-	if err == nil {
-		err = l.node.introduce(stream, l.epoch)
-	}
-	if !timeout.Stop() || err != nil {
-		return fmt.Errorf("open stream: %w", errors.Join(err, context.Cause(ctx)))
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
-	wg.Go(func() { cancel(l.receive(stream)) })
-	return l.send(ctx, stream)
+	hello := &peerv1.Hello{Cluster: l.node.cfg.Cluster, Epoch: l.epoch, Sender: l.node.cfg.Epoch()}
+	return connect(ctx, address, hello, l.node.cfg.Keys, func(ctx context.Context, stream clientStream) error {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		wg.Go(func() { cancel(l.receive(stream)) })
+		return l.send(ctx, stream)
+	})
 }
 
 // receive takes receipts until the stream ends.
-func (l *link) receive(stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1.FromReceiver]) error {
+func (l *link) receive(stream clientStream) error {
 	for {
 		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return errors.New("closed by the peer")
-		}
 		if err != nil {
-			return err
+			return ended(err)
 		}
 		if r := m.GetReceipt(); r != nil {
 			l.mu.Lock()
@@ -211,7 +188,7 @@ func (l *link) receive(stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1
 	}
 }
 
-func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[peerv1.FromSender, peerv1.FromReceiver]) error {
+func (l *link) send(ctx context.Context, stream clientStream) error {
 	l.requeueKicks()
 	tick := time.NewTicker(kickInterval)
 	defer tick.Stop()
