@@ -11,15 +11,20 @@ import (
 	"github.com/imcluster/imcluster/presence/store"
 )
 
-// serveGateway runs a gateway as the gateway program does, with JWT authentication, on the Redis at the address.
-func serveGateway(ctx context.Context, redis string) (string, error) {
-	g, err := gateway.New(gateway.Config{
+// serveGateway runs a gateway as the gateway program does, on the Redis at the address: with JWT authentication, or without
+// any and without limits.
+func serveGateway(ctx context.Context, redis string, unlimited bool) (string, error) {
+	cfg := gateway.Config{
 		PodName: "bench", PodUID: fmt.Sprintf("bench-%d", time.Now().UnixNano()), Cluster: "bench",
 		Store:    store.Config{Addresses: []string{redis}},
 		Auth:     auth.NewJWT(secretdir.Static(jwtKey), "", ""),
 		PeerKeys: secretdir.Static([]byte("peer key of the benchmark")),
 		Listen:   "127.0.0.1:0", PeerListen: "127.0.0.1:0",
-	})
+	}
+	if unlimited {
+		cfg.Auth, cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = auth.Insecure{}, -1, -1
+	}
+	g, err := gateway.New(cfg)
 	if err != nil {
 		return "", err
 	}

@@ -23,7 +23,7 @@ type idleCmd struct {
 }
 
 func (c *idleCmd) Run(ctx context.Context) error {
-	redis, err := startRedis(ctx)
+	redis, err := startRedis(ctx, "no")
 	if err != nil {
 		return err
 	}

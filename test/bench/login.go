@@ -22,7 +22,7 @@ type loginCmd struct {
 var jwtKey = []byte("a key of the benchmark, 32 bytes.")
 
 func (c *loginCmd) Run(ctx context.Context) error {
-	redis, err := startRedis(ctx)
+	redis, err := startRedis(ctx, "no")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 type commands struct {
 	Idle  idleCmd  `cmd:"" help:"Memory of idle, logged-in connections."`
 	Login loginCmd `cmd:"" help:"Logins with JWT a second."`
+	Chat  chatCmd  `cmd:"" help:"One-to-one messages across two gateways."`
+	Group groupCmd `cmd:"" help:"Messages to a group of 1,000 on two gateways."`
 	All   allCmd   `cmd:"" help:"Everything, with the defaults."`
 	Serve serveCmd `cmd:"" hidden:"" help:"Run one of the measured servers; the other commands start it."`
 }
@@ -21,7 +23,14 @@ type commands struct {
 type allCmd struct{}
 
 func (*allCmd) Run(ctx context.Context) error {
-	for _, c := range []cli.Command{&idleCmd{From: 2000, To: 10000, Rounds: 2, Watch: 40}, &loginCmd{Clients: 64, Seconds: 5, Rounds: 3}} {
+	for _, c := range []cli.Command{
+		&idleCmd{From: 2000, To: 10000, Rounds: 2, Watch: 40},
+		&loginCmd{Clients: 64, Seconds: 5, Rounds: 3},
+		&chatCmd{Loads: []string{"50x1", "100x8"}, Kinds: []string{"gateway", "centrifuge", "socketio", "relay"}, Seconds: 5, Rounds: 3, Payload: 128, AOF: "no"},
+		&chatCmd{Loads: []string{"50x1", "100x8"}, Kinds: []string{"gateway"}, Seconds: 5, Rounds: 3, Payload: 128, AOF: "everysec"},
+		&chatCmd{Loads: []string{"50x1", "100x8"}, Kinds: []string{"gateway"}, Seconds: 5, Rounds: 3, Payload: 128, AOF: "always"},
+		&groupCmd{Members: 1000, InFlight: 4, Kinds: []string{"gateway", "acked", "centrifuge", "socketio"}, Seconds: 4, Rounds: 3, Payload: 128},
+	} {
 		if err := c.Run(ctx); err != nil {
 			return err
 		}

@@ -63,6 +63,17 @@ func startServer(ctx context.Context, kind string, args ...string) (*server, err
 // sample collects garbage in the server and returns what it then uses.
 func (s *server) sample() (sample, error) { return s.ask("sample") }
 
+// profile writes a CPU profile of the server to a file until profiled is called.
+func (s *server) profile(path string) error {
+	_, err := s.ask("profile " + path)
+	return err
+}
+
+func (s *server) profiled() error {
+	_, err := s.ask("profiled")
+	return err
+}
+
 // cpu returns what the server uses, without a collection first.
 func (s *server) cpu() (sample, error) { return s.ask("cpu") }
 

@@ -10,15 +10,16 @@ import (
 	"time"
 )
 
-// redisServer is a Redis of its own for one benchmark, in memory only.
+// redisServer is a Redis of its own for one benchmark.
 type redisServer struct {
 	cmd  *exec.Cmd
 	dir  string
 	addr string
 }
 
-// startRedis starts redis-server or valkey-server from PATH.
-func startRedis(ctx context.Context) (*redisServer, error) {
+// startRedis starts redis-server or valkey-server from PATH. aof is "no" for one that keeps everything in memory, or when
+// its append-only file is synced: everysec or always.
+func startRedis(ctx context.Context, aof string) (*redisServer, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		if path, err = exec.LookPath("valkey-server"); err != nil {
@@ -33,8 +34,12 @@ func startRedis(ctx context.Context) (*redisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, path, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir,
-		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--loglevel", "warning")
+	args := []string{"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--maxmemory-policy", "noeviction", "--loglevel", "warning"}
+	if aof != "no" {
+		args = append(args, "--appendonly", "yes", "--appendfsync", aof)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		os.RemoveAll(dir)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,11 @@ import (
 
 // serveCmd is one measured server. It ends when its standard input does.
 type serveCmd struct {
-	Kind  string `arg:"" enum:"naive,tuned,gateway" help:"naive or tuned: a bare gorilla/websocket server; gateway: ours."`
-	Redis string `help:"Address of the Redis that the gateway uses."`
+	Kind  string `arg:"" enum:"naive,tuned,gateway,centrifuge,relay" help:"naive or tuned: a bare gorilla/websocket server; gateway: ours."`
+	Redis string `help:"Address of the Redis that the server uses."`
+	Peer  string `help:"Address of the other relay."`
+	// Unlimited lifts the limits of what one client may send, and believes the user id that comes as a token.
+	Unlimited bool `help:"Take as much as comes, from anybody."`
 }
 
 func (c *serveCmd) Run(ctx context.Context) error {
@@ -30,7 +34,11 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	var err error
 	switch c.Kind {
 	case "gateway":
-		addr, err = serveGateway(ctx, c.Redis)
+		addr, err = serveGateway(ctx, c.Redis, c.Unlimited)
+	case "relay":
+		addr, err = serveRelay(ctx, c.Peer)
+	case "centrifuge":
+		addr, err = serveCentrifuge(ctx, c.Redis)
 	default:
 		addr, err = serveBare(c.Kind == "tuned")
 	}
@@ -39,9 +47,20 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	}
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
-		if in.Text() == "sample" {
+		switch what, path, _ := strings.Cut(in.Text(), " "); what {
+		case "sample":
 			debug.FreeOSMemory()
 			debug.FreeOSMemory() // the second one returns what finalizers let go of
+		case "profile":
+			f, err := os.Create(path)
+			if err != nil {
+				return err
+			}
+			if err := pprof.StartCPUProfile(f); err != nil {
+				return err
+			}
+		case "profiled":
+			pprof.StopCPUProfile()
 		}
 		out, err := json.Marshal(measure(addr))
 		if err != nil {
