@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -83,3 +84,12 @@ func (l local) Count() int { return int(l.g.table.count.Load()) }
 
 // Replaced closes a session whose device is connected elsewhere.
 func (l local) Replaced(s store.Session) { l.g.kickLocal(s.User, s.Conn) }
+
+// Revoked closes the sessions that a revocation covers.
+func (l local) Revoked(r store.Revocation) {
+	for _, c := range l.g.table.partition(store.Partition(r.User)) {
+		if s, ok := c.registered(); ok && r.Covers(s) {
+			c.close(reasonReplaced, wire.Frame{Type: wire.TypeKicked, Code: wire.CodeRevoked, Message: "the session was revoked"})
+		}
+	}
+}

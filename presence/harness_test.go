@@ -110,6 +110,8 @@ func (g *gateway) Count() int {
 
 func (g *gateway) Replaced(store.Session) {}
 
+func (g *gateway) Revoked(store.Revocation) {}
+
 // logIn registers a session of a user.
 func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
 	t.Helper()

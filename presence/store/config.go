@@ -104,5 +104,9 @@ func (c Config) withDefaults() (Config, error) {
 // step is by how much one step advances store time at most.
 func (c *Config) step() time.Duration { return min(longestStep, c.LeaseTTL/3) }
 
-// interval is how often gateways look at the lease table and presence pods advance store time.
+// interval is how often presence pods advance store time.
 func (c *Config) interval() time.Duration { return min(time.Second, c.LeaseTTL/5) }
+
+// lookInterval is how often gateways look at the lease table and the control log: with the jitter, what the log says is
+// done everywhere within a second.
+func (c *Config) lookInterval() time.Duration { return min(800*time.Millisecond, c.LeaseTTL/5) }

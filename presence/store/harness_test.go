@@ -97,6 +97,7 @@ type gateway struct {
 	sessions map[uint64]Session
 	conns    uint64
 	replaced []Session
+	ended    []Session // by revocations
 }
 
 // startGateway joins and runs a gateway with a store of its own.
@@ -149,6 +150,22 @@ func (g *gateway) Replaced(s Session) {
 	g.replaced = append(g.replaced, s)
 	g.mu.Unlock()
 	g.logout(s)
+}
+
+// Revoked closes the sessions that are covered.
+func (g *gateway) Revoked(r Revocation) {
+	g.mu.Lock()
+	var covered []Session
+	for _, s := range g.sessions {
+		if r.Covers(s) {
+			covered = append(covered, s)
+		}
+	}
+	g.ended = append(g.ended, covered...)
+	g.mu.Unlock()
+	for _, s := range covered {
+		g.logout(s)
+	}
 }
 
 func (g *gateway) kicked() []Session {

@@ -42,29 +42,46 @@ func tag(part int) string {
 type keys struct {
 	// In the slot of the lease table.
 	clock, live, records, bans, owner string
-	table                             []string // all five, in the order of clock.lua
+	control                           string
+	table                             []string // all six, in the order of clock.lua
 
 	meta  [Partitions]string // generation, bucket count, marks of epochs
 	user  [Partitions]string // prefix of a user's hash
 	index [Partitions]string // prefix of an epoch's session index
 	seen  [Partitions]string // prefix of a last-seen bucket
+
+	revoked [Partitions]string // prefix of a user's revocations
+	group   [Partitions]string // prefix of a group
+	members [Partitions]string // prefix of a group's members
+	sent    [Partitions]string // prefix of the ids of a group's messages
 }
 
 func newKeys(prefix string) *keys {
 	gw := prefix + "{" + gatewayTag + "}:"
-	k := &keys{clock: gw + "t", live: gw + "live", records: gw + "i", bans: gw + "ban", owner: gw + "owner"}
-	k.table = []string{k.clock, k.live, k.records, k.bans, k.owner}
+	k := &keys{clock: gw + "t", live: gw + "live", records: gw + "i", bans: gw + "ban", owner: gw + "owner", control: gw + "ctl"}
+	k.table = []string{k.clock, k.live, k.records, k.bans, k.owner, k.control}
 	for p := range Partitions {
 		t := ":{" + tag(p) + "}"
 		k.meta[p] = prefix + "m" + t
 		k.user[p] = prefix + "u" + t + ":"
 		k.index[p] = prefix + "gs" + t + ":"
 		k.seen[p] = prefix + "ls" + t + ":"
+		k.revoked[p] = prefix + "rv" + t + ":"
+		k.group[p] = prefix + "g" + t + ":"
+		k.members[p] = prefix + "gm" + t + ":"
+		k.sent[p] = prefix + "gd" + t + ":"
 	}
 	return k
 }
 
 func (k *keys) userKey(part int, user string) string { return k.user[part] + user }
+
+func (k *keys) revokedKey(part int, user string) string { return k.revoked[part] + user }
+
+// groupKeys are the keys of a group, in the order of group.lua.
+func (k *keys) groupKeys(part int, group string) []string {
+	return []string{k.group[part] + group, k.members[part] + group, k.sent[part] + group}
+}
 
 func (k *keys) indexKey(part int, e Epoch) string { return k.index[part] + string(e) }
 

@@ -23,6 +23,11 @@ type Member struct {
 	local Local
 	lanes *lanes
 	kicks chan struct{} // asks Run for a look now
+	// joined is the end of the control log before there was any session.
+	joined struct {
+		gen     string
+		control int64
+	}
 
 	lease       atomic.Pointer[lease]
 	view        atomic.Pointer[view]
@@ -71,6 +76,7 @@ func (s *Store) Join(ctx context.Context, id Identity, local Local) (*Member, er
 		return nil, fmt.Errorf("join: read the lease table: %w", err)
 	}
 	m.view.Store(newView(t))
+	m.joined.gen, m.joined.control = t.gen, t.control
 	m.lanes = newLanes(s, m)
 	s.mu.Lock()
 	s.members = append(s.members, m)

@@ -16,6 +16,8 @@ type metrics struct {
 	reregistered metric.Int64Counter
 	fenced       metric.Int64Counter
 	reaped       metric.Int64Counter
+	revocations  metric.Int64Counter
+	compared     metric.Int64Counter
 
 	ops          [opKinds][3]metric.MeasurementOption // by kind and result
 	queries      [2]metric.MeasurementOption          // whole, degraded
@@ -34,7 +36,7 @@ var resultNames = [...]string{"ok", "unavailable", "error"}
 func newMetrics(provider metric.MeterProvider, s *Store) (*metrics, error) {
 	meter := provider.Meter("github.com/imcluster/imcluster/presence/store")
 	m := &metrics{}
-	var errs [7]error
+	var errs [9]error
 	m.duration, errs[0] = meter.Float64Histogram("imcluster_store_op_duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from an operation on the presence store to its result, waiting in the lane included."),
 		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
@@ -44,6 +46,10 @@ func newMetrics(provider metric.MeterProvider, s *Store) (*metrics, error) {
 		metric.WithDescription("Times that this gateway found its lease ended and took a new epoch."))
 	m.reaped, errs[3] = meter.Int64Counter("imcluster_store_sessions_reaped",
 		metric.WithDescription("Sessions of dead gateways removed."))
+	m.revocations, errs[7] = meter.Int64Counter("imcluster_store_revocations",
+		metric.WithDescription("Revocations that this gateway read from the control log."))
+	m.compared, errs[8] = meter.Int64Counter("imcluster_store_revocation_comparisons",
+		metric.WithDescription("Times that this gateway missed entries of the control log and compared all its sessions with the revocations."))
 	depth, err := meter.Int64ObservableGauge("imcluster_store_lane_depth",
 		metric.WithDescription("Operations that wait in the lanes to Redis or are on their way."))
 	errs[4] = err

@@ -18,10 +18,12 @@ const (
 	opEvict // unregister whatever connection of ours is there, since the gateway has none
 	opLocate
 	opSplit
+	opBeginGroup
+	opFinishGroup
 	opKinds
 )
 
-var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split"}
+var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split", "begin_group", "finish_group"}
 
 // evictAge is how old a session must be before it is evicted: a younger one may be on its way from Redis to the gateway.
 const evictAge = 10 * time.Second
@@ -41,6 +43,8 @@ type op struct {
 	sent bool // it may have been executed
 	cmd  *redis.Cmd
 	args []any
+	// fixed are the arguments of an op that needs nothing else than its maker knew.
+	fixed []any
 	// Arguments live here, since pointers go into args without an allocation.
 	user, entry, conn, since, seen, bucket arg
 	buckets, index, modulus                int
@@ -84,7 +88,7 @@ func newOp(k kind, part int, session Session) *op {
 
 // free gives an op back. Nobody may hold it any more.
 func (o *op) free() {
-	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err = nil, nil, nil, nil, nil, nil
+	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err, o.fixed = nil, nil, nil, nil, nil, nil, nil
 	ops.Put(o)
 }
 
@@ -99,6 +103,8 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		o.add("hgetall", &o.user)
 	case opSplit:
 		o.encodeSplit(k)
+	case opBeginGroup, opFinishGroup:
+		return o.fixed
 	case opRegister:
 		o.encodeWrite(k, registerScript, lease, false)
 		o.add(&o.session.Platform)

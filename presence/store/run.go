@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// look is what a member sees of Redis in one pipelined read per node, once a second. When nothing happens it is all that a
+// look is what a member sees of Redis in one pipelined read per node, once in 0.8 s. When nothing happens it is all that a
 // gateway does beside renewing its lease: 128 partitions cost Redis 0.1 ms.
 type look struct {
-	table  *table
-	clocks map[*node]int64
-	parts  [Partitions]partLook
+	table   *table
+	clocks  map[*node]int64
+	control []any // what follows in the control log
+	parts   [Partitions]partLook
 }
 
 // partLook is what a member sees of a partition.
@@ -24,7 +25,8 @@ type partLook struct {
 	read     bool // false if the partition could not be read
 }
 
-func (m *Member) look(ctx context.Context) (*look, error) {
+// look reads; control is the number of the last entry of the control log that is known.
+func (m *Member) look(ctx context.Context, control int64) (*look, error) {
 	s, l := m.store, m.lease.Load()
 	s.servers.follow(ctx)
 	var reqs []*request
@@ -33,7 +35,9 @@ func (m *Member) look(ctx context.Context) (*look, error) {
 		reqs = append(reqs, &request{on: n, args: []any{"time"}})
 	}
 	t := s.tableRequests(true)
+	log := s.controlRequest(control)
 	reqs = append(reqs, t.requests()...)
+	reqs = append(reqs, log)
 	first := len(reqs)
 	done, fenced := doneField+string(l.epoch), fencedField+string(l.epoch)
 	for p := range Partitions {
@@ -43,9 +47,10 @@ func (m *Member) look(ctx context.Context) (*look, error) {
 	}
 	err := s.exchange(ctx, reqs...)
 	v := &look{table: s.table(t), clocks: map[*node]int64{}}
-	if v.table == nil {
+	if v.table == nil || log.err != nil {
 		return nil, err
 	}
+	v.control = log.list()
 	for i, n := range nodes {
 		if ms := timeOf(reqs[i]); ms > 0 {
 			v.clocks[n] = ms
@@ -81,7 +86,7 @@ func (m *Member) Run(ctx context.Context) error {
 		m.mu.Unlock()
 		m.answer(m.takeWaiting())
 	}()
-	r := &runner{Member: m, idle: make(chan struct{}, 1)}
+	r := &runner{Member: m, control: control{gen: m.joined.gen, last: m.joined.control}, idle: make(chan struct{}, 1)}
 	r.idle <- struct{}{}
 	defer func() { <-r.idle }() // waits for the background job, whose context is cancelled just before
 	defer cancel()
@@ -100,7 +105,7 @@ func (m *Member) Run(ctx context.Context) error {
 				return err
 			}
 			last = time.Now()
-			timer.Reset(jitter(m.store.cfg.interval()))
+			timer.Reset(jitter(m.store.cfg.lookInterval()))
 		}
 	}
 }
@@ -113,6 +118,7 @@ type runner struct {
 	down    bool      // the last look failed
 	// suspects counts for each partition the looks in a row in which the index and our count differed.
 	suspects [Partitions]int
+	control  control
 	// idle holds a token while no background job runs.
 	idle chan struct{}
 }
@@ -120,7 +126,7 @@ type runner struct {
 // tick looks once and does what follows. Its error ends Run.
 func (r *runner) tick(ctx context.Context) error {
 	waiting := r.takeWaiting()
-	v, err := r.look(ctx)
+	v, err := r.look(ctx, r.control.last)
 	r.noteState(err)
 	if v != nil {
 		r.view.Store(newView(v.table))
@@ -129,6 +135,7 @@ func (r *runner) tick(ctx context.Context) error {
 	if v == nil {
 		return nil
 	}
+	r.obey(v)
 	fenced := slices.ContainsFunc(v.parts[:], func(p partLook) bool { return p.fenced })
 	changed, err := r.keepLease(ctx, v, fenced)
 	if err != nil {
@@ -216,7 +223,8 @@ func (r *runner) heal(ctx context.Context, v *look) {
 	if len(lost) == 0 {
 		differ = r.audit(v)
 	}
-	if len(lost) == 0 && len(differ) == 0 {
+	behind := r.control.behind.Load()
+	if len(lost) == 0 && len(differ) == 0 && !behind {
 		r.idle <- struct{}{}
 		return
 	}
@@ -227,6 +235,9 @@ func (r *runner) heal(ctx context.Context, v *look) {
 			err = r.reregister(ctx, lost)
 		} else {
 			err = r.reconcile(ctx, differ)
+		}
+		if behind && err == nil {
+			err = r.compare(ctx)
 		}
 		if err != nil {
 			r.store.log.Debug("sessions could not be registered again; trying again", "error", err)

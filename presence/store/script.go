@@ -39,6 +39,28 @@ var (
 	reapLua string
 	//go:embed lua/forget.lua
 	forgetLua string
+	//go:embed lua/control.lua
+	controlLua string
+	//go:embed lua/revoke.lua
+	revokeLua string
+	//go:embed lua/revoked.lua
+	revokedLua string
+	//go:embed lua/group.lua
+	groupLua string
+	//go:embed lua/groupcreate.lua
+	groupCreateLua string
+	//go:embed lua/groupadd.lua
+	groupAddLua string
+	//go:embed lua/groupremove.lua
+	groupRemoveLua string
+	//go:embed lua/groupdelete.lua
+	groupDeleteLua string
+	//go:embed lua/groupmembers.lua
+	groupMembersLua string
+	//go:embed lua/groupbegin.lua
+	groupBeginLua string
+	//go:embed lua/groupfinish.lua
+	groupFinishLua string
 )
 
 // script is a Lua script that every server is taught before it is used there.
@@ -72,9 +94,21 @@ var (
 	reapScript       = newScript(seenLua, reapLua)
 	forgetScript     = newScript(forgetLua)
 
+	controlScript      = newScript(clockLua, controlLua)
+	revokeScript       = newScript(revokeLua)
+	groupCreateScript  = newScript(groupLua, groupCreateLua)
+	groupAddScript     = newScript(groupLua, groupAddLua)
+	groupRemoveScript  = newScript(groupLua, groupRemoveLua)
+	groupDeleteScript  = newScript(groupLua, groupDeleteLua)
+	groupMembersScript = newScript(groupLua, groupMembersLua)
+	groupBeginScript   = newScript(groupLua, groupBeginLua)
+	groupFinishScript  = newScript(groupFinishLua)
+
 	scripts = []*script{
 		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
-		reassertScript, unregisterScript, splitScript, reapScript, forgetScript,
+		reassertScript, unregisterScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
+		groupCreateScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
+		groupFinishScript,
 	}
 )
 

@@ -16,6 +16,7 @@ type table struct {
 	born    int64 // store time at which the table was made
 	gen     string
 	ttl     int64 // ms
+	control int64 // number of the last entry of the control log
 	// deadlines of all epochs, those that have ended and wait for the reaper included.
 	deadlines map[Epoch]int64
 	// records, if they were asked for.
@@ -59,7 +60,7 @@ type tableRead struct {
 // tableRequests returns the requests; records are asked for only if full.
 func (s *Store) tableRequests(full bool) *tableRead {
 	r := &tableRead{
-		clock: read(gateways, "hmget", s.keys.clock, "now", "wall", "gen", "born"),
+		clock: read(gateways, "hmget", s.keys.clock, "now", "wall", "gen", "born", "ctl"),
 		live:  read(gateways, "zrange", s.keys.live, 0, -1, "withscores"),
 		time:  read(gateways, "time"),
 	}
@@ -84,9 +85,9 @@ func (s *Store) table(r *tableRead) *table {
 		}
 	}
 	t := &table{ttl: s.cfg.LeaseTTL.Milliseconds(), wall: timeOf(r.time), deadlines: map[Epoch]int64{}}
-	if clock := r.clock.list(); len(clock) == 4 && clock[0] != nil {
+	if clock := r.clock.list(); len(clock) == 5 && clock[0] != nil {
 		t.present = true
-		t.gen, t.born = textOf(clock[2]), intOf(clock[3])
+		t.gen, t.born, t.control = textOf(clock[2]), intOf(clock[3]), intOf(clock[4])
 		// Between the steps, which are up to a second apart, readers see time go on. Never further than a step would.
 		ahead := min(t.wall-intOf(clock[1]), 1000, s.cfg.step().Milliseconds())
 		t.now = intOf(clock[0]) + max(0, ahead)

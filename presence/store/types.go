@@ -48,6 +48,10 @@ type Session struct {
 	Conn uint64
 	// Since is the login time by Redis' clock as [Member.Register] returned it, with millisecond precision.
 	Since time.Time
+	// Issued is when the token of the login was issued, zero if it does not say. TokenID is the token's id, empty if it
+	// has none. Revocations are about them.
+	Issued  time.Time
+	TokenID string
 }
 
 // Holder is where one device of a user is connected.
@@ -68,6 +72,9 @@ type Local interface {
 	// Replaced tells that a newer session of the same device was found elsewhere while s was re-registered: the
 	// gateway closes s as it does when a device logs in again. Must not block.
 	Replaced(s Session)
+	// Revoked tells which sessions have to end: the gateway closes those that r covers. It comes several times for the
+	// same revocation, because a session may be on its way from Redis to the gateway. Must not block.
+	Revoked(r Revocation)
 }
 
 // Peer is a live gateway incarnation.

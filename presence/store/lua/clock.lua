@@ -1,6 +1,6 @@
 -- clock.lua goes before every script of the lease table. It checks the owner and advances store time: by what Redis' clock
 -- advanced since the last step, at most ARGV[1]. While nobody can write, no lease ages.
--- KEYS: 1 clock  2 live  3 records  4 bans  5 owner
+-- KEYS: 1 clock  2 live  3 records  4 bans  5 owner  6 control log
 -- ARGV: 1 longest step, ms  2 generation for a new table  3 owner, empty: unchecked  4 lease TTL, ms
 --       5 "1": a new table is trusted at once
 -- Leaves: now, wall (ms), gen, and reply(status), which tells them.
