@@ -57,6 +57,7 @@ type Frame struct {
 	Content          []byte // opaque JSON, passed on byte for byte
 	Time             int64  // server time, Unix milliseconds
 	HeartbeatSeconds int64  // how often the client should ping
+	ExpiresAt        int64  // when the token ends, Unix milliseconds; absent if it does not
 	DelayMS          int64  // how long the client should wait before it reconnects or retries
 	Limit            int64  // how many entries a page may have
 	Count            int64  // how many there are in all
@@ -75,6 +76,8 @@ const (
 	GroupDelete  = "delete"  // owner only
 )
 
+var groupActions = []string{GroupCreate, GroupAdd, GroupRemove, GroupMembers, GroupDelete}
+
 // direction is a set of senders.
 type direction uint8
 
@@ -85,42 +88,51 @@ const (
 
 // layout is what the table says of one frame type.
 type layout struct {
-	name     string
-	dir      direction
-	fields   []field
-	required fieldSet // of a frame that a client sends
+	name       string
+	dir        direction
+	fields     []field
+	answer     Type     // of a frame that a client sends; UNKNOWN, which all refusals may be, if it has none of its own
+	required   fieldSet // of a frame that a client sends
+	serverOnly fieldSet // of a type that both send: ignored when a client sends them
 }
 
-// frames is the one table of frames. Fields are encoded in the order given here, those with a zero value are left out,
-// except code.
-var frames = map[Type]layout{
+// ofMessage are the fields that a message gets from the server.
+var ofMessage = setOf(fMsgID, fTime, fRedelivered, fMissed)
+
+// frames is the one table of frames, by type. JSON has the fields in the order given here. Those with a zero value are
+// left out, except code in JSON.
+var frames = [256]layout{
 	TypeUnknown:          {name: "UNKNOWN", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
-	TypeLogin:            {name: "USER_LOGIN", dir: fromClient, fields: []field{fToken, fDeviceID, fPlatform, fFromID}, required: setOf(fToken)},
-	TypeLoginResp:        {name: "USER_LOGIN_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUserID, fDeviceID, fSessionID, fHeartbeatSeconds, fTime, fDelayMS}},
+	TypeLogin:            {name: "USER_LOGIN", dir: fromClient, answer: TypeLoginResp, fields: []field{fToken, fDeviceID, fPlatform, fFromID}, required: setOf(fToken)},
+	TypeLoginResp:        {name: "USER_LOGIN_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUserID, fDeviceID, fSessionID, fHeartbeatSeconds, fExpiresAt, fTime, fDelayMS}},
 	TypeLogout:           {name: "LOGOUT", dir: fromClient, fields: []field{fFromID}},
 	TypeHeartbeatTimeout: {name: "HEARTBEAT_TIMEOUT", dir: fromServer, fields: []field{fCode, fMessage}},
 	TypeReconnect:        {name: "RECONNECT", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
 	TypeKicked:           {name: "KICKED", dir: fromServer, fields: []field{fCode, fMessage}},
 	TypePing:             {name: "PING", dir: fromClient, fields: []field{fFromID}},
 	TypePong:             {name: "PONG", dir: fromServer},
-	TypeChat:             {name: "CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fToID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}, required: setOf(fToID, fContent)},
-	TypeChatResp:         {name: "CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
-	TypeGroupChat:        {name: "GROUP_CHAT", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fGroupID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}, required: setOf(fGroupID, fContent)},
-	TypeGroupChatResp:    {name: "GROUP_CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
-	TypeGroup:            {name: "GROUP", dir: fromClient, fields: []field{fAction, fGroupID, fUsers, fCursor, fLimit, fRequestID, fFromID}, required: setOf(fAction, fGroupID)},
-	TypeGroupResp:        {name: "GROUP_RESP", dir: fromServer, fields: []field{fCode, fMessage, fGroupID, fOwner, fUsers, fCount, fCursor, fRequestID, fDelayMS}},
-	TypeBroadcast:        {name: "BROADCAST", dir: fromClient | fromServer, fields: []field{fMsgID, fFromID, fClientMsgID, fTime, fContent}, required: setOf(fContent)},
-	TypeBroadcastResp:    {name: "BROADCAST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fGateways, fReached, fDelayMS}},
-	TypeOnlineList:       {name: "ONLINE_LIST", dir: fromClient, fields: []field{fCursor, fLimit, fRequestID, fFromID}},
+	TypeOnlineList:       {name: "ONLINE_LIST", dir: fromClient, answer: TypeOnlineListResp, fields: []field{fCursor, fLimit, fRequestID, fFromID}},
 	TypeOnlineListResp:   {name: "ONLINE_LIST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUsers, fCount, fCursor, fRequestID, fDelayMS}},
-	TypeAck:              {name: "ACK", dir: fromClient, fields: []field{fMsgID, fFromID}, required: setOf(fMsgID)},
-	TypeAckResp:          {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID}},
+	TypeChat: {name: "CHAT", dir: fromClient | fromServer, answer: TypeChatResp, required: setOf(fToID, fContent), serverOnly: ofMessage,
+		fields: []field{fMsgID, fFromID, fToID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}},
+	TypeChatResp: {name: "CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
+	TypeGroupChat: {name: "GROUP_CHAT", dir: fromClient | fromServer, answer: TypeGroupChatResp, required: setOf(fGroupID, fContent), serverOnly: ofMessage,
+		fields: []field{fMsgID, fFromID, fGroupID, fClientMsgID, fTime, fRedelivered, fMissed, fContent}},
+	TypeGroupChatResp: {name: "GROUP_CHAT_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fDelayMS}},
+	TypeGroup: {name: "GROUP", dir: fromClient, answer: TypeGroupResp, required: setOf(fAction, fGroupID),
+		fields: []field{fAction, fGroupID, fUsers, fCursor, fLimit, fRequestID, fFromID}},
+	TypeGroupResp: {name: "GROUP_RESP", dir: fromServer, fields: []field{fCode, fMessage, fGroupID, fOwner, fUsers, fCount, fCursor, fRequestID, fDelayMS}},
+	TypeBroadcast: {name: "BROADCAST", dir: fromClient | fromServer, answer: TypeBroadcastResp, required: setOf(fContent), serverOnly: setOf(fMsgID, fTime),
+		fields: []field{fMsgID, fFromID, fClientMsgID, fTime, fContent}},
+	TypeBroadcastResp: {name: "BROADCAST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fGateways, fReached, fDelayMS}},
+	TypeAck:           {name: "ACK", dir: fromClient, answer: TypeAckResp, fields: []field{fMsgID, fFromID}, required: setOf(fMsgID)},
+	TypeAckResp:       {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID}},
 }
 
 // String returns the name of the type, or its number when it has none.
 func (t Type) String() string {
-	if l, ok := frames[t]; ok {
-		return l.name
+	if name := frames[t].name; name != "" {
+		return name
 	}
 	return strconv.Itoa(int(t))
 }
@@ -128,129 +140,12 @@ func (t Type) String() string {
 // ClientMaySend tells whether t is a known type that clients send.
 func (t Type) ClientMaySend() bool { return frames[t].dir&fromClient != 0 }
 
+// Answer is the type of the answer to a frame of type t that is refused: UNKNOWN, unless t has an answer of its own, which
+// then repeats its clientMsgId, msgId, groupId or requestId.
+func (t Type) Answer() Type { return frames[t].answer }
+
 // Known tells whether t is in the table.
-func (t Type) Known() bool {
-	_, ok := frames[t]
-	return ok
-}
-
-// field is one field of a Frame. Its JSON name and kind are in the table fields.
-type field uint8
-
-const (
-	fCode field = iota
-	fMessage
-	fToken
-	fFromID
-	fToID
-	fUserID
-	fDeviceID
-	fPlatform
-	fSessionID
-	fMsgID
-	fClientMsgID
-	fContent
-	fTime
-	fHeartbeatSeconds
-	fDelayMS
-	fRequestID
-	fGroupID
-	fAction
-	fOwner
-	fCursor
-	fUsers
-	fLimit
-	fCount
-	fGateways
-	fReached
-	fMissed
-	fRedelivered
-	numFields
-)
-
-var fieldNames = [numFields]string{
-	fCode: "code", fMessage: "message", fToken: "token", fFromID: "fromId", fToID: "toId", fUserID: "userId",
-	fDeviceID: "deviceId", fPlatform: "platform", fSessionID: "sessionId", fMsgID: "msgId", fClientMsgID: "clientMsgId",
-	fContent: "content", fTime: "time", fHeartbeatSeconds: "heartbeatSeconds", fDelayMS: "delayMs",
-	fRequestID: "requestId", fGroupID: "groupId", fAction: "action", fOwner: "owner", fCursor: "cursor", fUsers: "users",
-	fLimit: "limit", fCount: "count", fGateways: "gateways", fReached: "reached", fMissed: "missed",
-	fRedelivered: "redelivered",
-}
-
-func (f field) String() string { return fieldNames[f] }
-
-// fieldSet is a set of fields.
-type fieldSet uint32
-
-func setOf(fs ...field) (s fieldSet) {
-	for _, f := range fs {
-		s |= 1 << f
-	}
-	return s
-}
-
-func (s fieldSet) has(f field) bool { return s&(1<<f) != 0 }
-
-// text returns where the frame keeps string field f, nil if f is not a string.
-func (fr *Frame) text(f field) *string {
-	switch f {
-	case fMessage:
-		return &fr.Message
-	case fToken:
-		return &fr.Token
-	case fFromID:
-		return &fr.FromID
-	case fToID:
-		return &fr.ToID
-	case fUserID:
-		return &fr.UserID
-	case fDeviceID:
-		return &fr.DeviceID
-	case fPlatform:
-		return &fr.Platform
-	case fSessionID:
-		return &fr.SessionID
-	case fMsgID:
-		return &fr.MsgID
-	case fClientMsgID:
-		return &fr.ClientMsgID
-	case fRequestID:
-		return &fr.RequestID
-	case fGroupID:
-		return &fr.GroupID
-	case fAction:
-		return &fr.Action
-	case fOwner:
-		return &fr.Owner
-	case fCursor:
-		return &fr.Cursor
-	}
-	return nil
-}
-
-// number returns where the frame keeps integer field f, nil if f is not an integer. Code, which has a type of its own,
-// is handled by the codecs.
-func (fr *Frame) number(f field) *int64 {
-	switch f {
-	case fTime:
-		return &fr.Time
-	case fHeartbeatSeconds:
-		return &fr.HeartbeatSeconds
-	case fDelayMS:
-		return &fr.DelayMS
-	case fLimit:
-		return &fr.Limit
-	case fCount:
-		return &fr.Count
-	case fGateways:
-		return &fr.Gateways
-	case fReached:
-		return &fr.Reached
-	case fMissed:
-		return &fr.Missed
-	}
-	return nil
-}
+func (t Type) Known() bool { return frames[t].dir != 0 }
 
 // Error is a frame that was refused: the code to answer with and what the client should do about it.
 type Error struct {

@@ -18,6 +18,7 @@ const (
 	MaxMsgID       = 128
 	MaxRequestID   = 128
 	MaxGroupID     = 128
+	MaxCursor      = 512
 )
 
 // DefaultDevice is the device of a login that names none. One stable device per user, so that two such logins replace
@@ -73,6 +74,8 @@ func checkID(what, id string, limit int) error {
 		return Errorf(CodeBadField, "%s is empty", what)
 	case len(id) > limit:
 		return Errorf(CodeBadField, "%s must have at most %d bytes, not %d", what, limit, len(id))
+	case isPrintableASCII(id):
+		return nil
 	case !utf8.ValidString(id):
 		return Errorf(CodeBadField, "%s is not UTF-8", what)
 	}
@@ -82,6 +85,16 @@ func checkID(what, id string, limit int) error {
 		}
 	}
 	return nil
+}
+
+// isPrintableASCII is the quick check of nearly all ids.
+func isPrintableASCII(id string) bool {
+	for i := range len(id) {
+		if id[i] < ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // MessageID returns the id of a message: derived from its sender, recipient and clientMsgId, so that a resend has the

@@ -1,233 +1,262 @@
 package wire
 
 import (
-	"math"
+	"encoding/json"
 	"strconv"
 	"unicode/utf8"
-
-	"github.com/tidwall/gjson"
 )
 
-// maxDepth bounds the nesting of a frame, content included. The validator recurses once a level.
-const maxDepth = 128
+// DecodeJSON is Decode of [JSON].
+func DecodeJSON(data []byte) (Frame, error) { return decodeJSON(data, fromClient) }
 
-// DecodeJSON reads the frame that a client sent. The error is an *Error with the code to answer with; the returned
-// frame then holds at least the type and the ids that could be read, so that the answer can name them.
-//
-// Unknown fields are ignored. A known field must not occur twice, and must have the type of the table.
-func DecodeJSON(data []byte) (Frame, error) {
-	var fr Frame
+// span is a value in the data, from its first byte to behind its last. The zero one is no value.
+type span struct{ start, end int32 }
+
+func (s span) exists() bool            { return s.end > 0 }
+func (s span) of(data []byte) []byte   { return data[s.start:s.end] }
+func (s span) first(data []byte) byte  { return data[s.start] }
+func (s span) isNull(data []byte) bool { return s.first(data) == 'n' }
+
+func decodeJSON(data []byte, from direction) (fr Frame, err error) {
 	if !utf8.Valid(data) {
 		return fr, Errorf(CodeMalformed, "the frame is not UTF-8")
 	}
-	if nestedDeeper(data, maxDepth) {
-		return fr, Errorf(CodeMalformed, "the frame is nested deeper than %d levels", maxDepth)
+	var m members
+	if err := m.scan(data); err != nil {
+		return fr, err
 	}
-	if !gjson.ValidBytes(data) {
-		return fr, Errorf(CodeMalformed, "the frame is not valid JSON")
+	if fr.Type, err = parseType(data, m.raw[fType]); err != nil {
+		return fr, err
 	}
-	object := gjson.ParseBytes(data)
-	if !object.IsObject() {
-		return fr, Errorf(CodeMalformed, "the frame is not a JSON object")
-	}
-	raw, typ, err := scan(object)
+	l, err := layoutFor(fr.Type, from)
 	if err != nil {
 		return fr, err
 	}
-	if fr.Type, err = parseType(typ); err != nil {
-		return fr, err
-	}
-	l := frames[fr.Type]
-	if l.dir&fromClient == 0 {
-		return fr, Errorf(CodeNotAllowed, "frames of type %d (%s) are sent by the server only", fr.Type, fr.Type)
-	}
-	err = fr.fill(l, &raw)
-	return fr, err
-}
-
-// scan collects the known fields of the object, and its type.
-func scan(object gjson.Result) (raw [numFields]gjson.Result, typ gjson.Result, err error) {
-	object.ForEach(func(key, value gjson.Result) bool {
-		name := key.String()
-		if name == "type" {
-			if typ.Exists() {
-				err = Errorf(CodeBadField, "field %q occurs twice", name)
-			}
-			typ = value
-			return err == nil
-		}
-		for f := range numFields {
-			if fieldNames[f] != name {
-				continue
-			}
-			if raw[f].Exists() {
-				err = Errorf(CodeBadField, "field %q occurs twice", name)
-			}
-			raw[f] = value
-			break
-		}
-		return err == nil
-	})
-	return raw, typ, err
+	set, err := fr.fillJSON(data, &m.raw, l, from)
+	return fr, fr.finish(l, from, set, m.twice, err)
 }
 
 // parseType reads the type, a JSON string or number.
-func parseType(v gjson.Result) (Type, error) {
-	switch v.Type {
-	case gjson.String, gjson.Number:
-	case gjson.Null:
+func parseType(data []byte, v span) (Type, error) {
+	if !v.exists() || v.isNull(data) {
 		return 0, Errorf(CodeBadField, `field "type" is missing`)
+	}
+	var text string
+	switch c := v.first(data); {
+	case c == '"':
+		text = unquote(v.of(data))
+	case c == '-' || c >= '0' && c <= '9':
+		text = string(v.of(data))
 	default:
 		return 0, Errorf(CodeBadField, `field "type" must be a string or a number`)
 	}
-	n, err := strconv.ParseUint(v.String(), 10, 8)
-	if err != nil || !Type(n).Known() {
-		return 0, Errorf(CodeUnknownType, "type %s is not known", strconv.Quote(clip(v.String(), 32)))
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil || !Type(n).Known() || len(text) > 1 && text[0] == '0' {
+		return 0, unknownType(text)
 	}
 	return Type(n), nil
 }
 
-// fill copies the fields of the layout from raw. It goes on after an error, so that the ids are there for the answer.
-func (fr *Frame) fill(l layout, raw *[numFields]gjson.Result) error {
-	var first error
-	fail := func(e *Error) {
-		if first == nil {
-			first = e
-		}
-	}
+func unknownType(text string) error {
+	return Errorf(CodeUnknownType, "type %s is not known", strconv.Quote(clip(text, 32)))
+}
+
+// fillJSON reads the fields of the layout. It goes on after an error, so that the ids are there for the answer, and
+// returns which fields there are.
+func (fr *Frame) fillJSON(data []byte, raw *[numFields + 1]span, l *layout, from direction) (set fieldSet, first error) {
 	for _, f := range l.fields {
 		v := raw[f]
-		if v.Type == gjson.Null && f != fContent {
-			if l.required.has(f) {
-				fail(Errorf(CodeBadField, "field %q is missing", f))
-			}
+		if !v.exists() || !l.wanted(f, from) {
 			continue
 		}
-		switch text, number := fr.text(f), fr.number(f); {
-		case f == fContent:
-			if !v.Exists() {
-				fail(Errorf(CodeBadField, "field %q is missing", f))
-				continue
-			}
-			fr.Content = []byte(v.Raw)
-		case text != nil:
-			if v.Type != gjson.String {
-				fail(Errorf(CodeBadField, "field %q must be a string", f))
-				continue
-			}
-			*text = v.String()
-			if *text == "" && l.required.has(f) {
-				fail(Errorf(CodeBadField, "field %q is empty", f))
-			}
-		case f == fRedelivered:
-			if !v.IsBool() {
-				fail(Errorf(CodeBadField, "field %q must be a boolean", f))
-				continue
-			}
-			fr.Redelivered = v.Bool()
-		case f == fUsers:
-			if err := fr.fillUsers(v); err != nil {
-				fail(err)
-			}
-		case number != nil:
-			if v.Type != gjson.Number || v.Num != math.Trunc(v.Num) || math.Abs(v.Num) > 1<<53 {
-				fail(Errorf(CodeBadField, "field %q must be an integer", f))
-				continue
-			}
-			*number = v.Int()
+		k := fieldTable[f].kind
+		if k != kindContent && v.isNull(data) {
+			continue
+		}
+		if k == kindText && v.end-v.start == 2 && v.first(data) == '"' {
+			continue // "" means absent, as in protobuf
+		}
+		set |= setOf(f)
+		if err := fr.setJSON(f, k, v.of(data)); err != nil && first == nil {
+			first = err
 		}
 	}
-	return first
+	return set, first
 }
 
-// fillUsers reads the list of users.
-func (fr *Frame) fillUsers(v gjson.Result) *Error {
-	if !v.IsArray() {
-		return Errorf(CodeBadField, "field %q must be a list of strings", fUsers)
-	}
-	var err *Error
-	v.ForEach(func(_, user gjson.Result) bool {
-		if user.Type != gjson.String {
-			err = Errorf(CodeBadField, "field %q must be a list of strings", fUsers)
-			return false
+// setJSON sets field f, which has kind k, to a value.
+func (fr *Frame) setJSON(f field, k kind, v []byte) error {
+	switch k {
+	case kindContent:
+		fr.Content = append([]byte(nil), v...)
+	case kindText:
+		if v[0] != '"' {
+			return Errorf(CodeBadField, "field %q must be a string", f)
 		}
-		fr.Users = append(fr.Users, user.String())
-		return true
-	})
-	return err
-}
-
-func appendUsers(dst []byte, users []string) []byte {
-	dst = append(dst, '[')
-	for i, u := range users {
-		if i > 0 {
-			dst = append(dst, ',')
+		*fr.text(f) = unquote(v)
+	case kindBool:
+		if v[0] != 't' && v[0] != 'f' {
+			return Errorf(CodeBadField, "field %q must be a boolean", f)
 		}
-		dst = gjson.AppendJSONString(dst, u)
+		fr.Redelivered = v[0] == 't'
+	case kindNumber, kindCode:
+		n, ok := parseInteger(v)
+		if !ok {
+			return Errorf(CodeBadField, "field %q must be an integer", f)
+		}
+		return fr.setInteger(f, n)
+	case kindList:
+		return fr.setUsers(v)
 	}
-	return append(dst, ']')
+	return nil
 }
 
-// AppendJSON appends the frame as one JSON object to dst. Content is appended as it is and must be valid JSON.
+// setInteger sets a number or the code.
+func (fr *Frame) setInteger(f field, n int64) error {
+	if f != fCode {
+		*fr.integer(f) = n
+		return checkNumber(f, n)
+	}
+	if n < 0 || n > 999 {
+		return Errorf(CodeBadField, "field %q is not a code", f)
+	}
+	fr.Code = Code(n)
+	return nil
+}
+
+// parseInteger reads a JSON number without a fraction, 1e3 and 5.0 included.
+func parseInteger(v []byte) (int64, bool) {
+	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+		return n, true
+	}
+	n, err := strconv.ParseFloat(string(v), 64)
+	return int64(n), err == nil && n >= -maxNumber && n <= maxNumber && n == float64(int64(n))
+}
+
+var errUsers = Errorf(CodeBadField, "field %q must be a list of strings", fUsers)
+
+// setUsers reads the list of users.
+func (fr *Frame) setUsers(v []byte) error {
+	if v[0] != '[' {
+		return errUsers
+	}
+	fr.Users = nil
+	s := scanner{data: v, pos: 1}
+	for {
+		switch s.space(); s.data[s.pos] {
+		case ']':
+			return nil
+		case ',':
+			s.pos++
+		case '"':
+			start := s.pos
+			_ = s.text() // it is valid
+			fr.Users = append(fr.Users, unquote(v[start:s.pos]))
+		default:
+			return errUsers
+		}
+	}
+}
+
+// unquote returns what a valid JSON string in quotes stands for. Surrogates that stand alone become U+FFFD.
+func unquote(v []byte) string {
+	plain := v[1 : len(v)-1]
+	for _, c := range plain {
+		if c == '\\' {
+			var s string
+			_ = json.Unmarshal(v, &s) // it is valid
+			return s
+		}
+	}
+	return string(plain)
+}
+
+// AppendJSON is Append of [JSON].
 func AppendJSON(dst []byte, fr *Frame) []byte {
 	dst = append(dst, `{"type":"`...)
 	dst = strconv.AppendUint(dst, uint64(fr.Type), 10)
 	dst = append(dst, '"')
 	for _, f := range frames[fr.Type].fields {
-		switch text, number := fr.text(f), fr.number(f); {
-		case f == fCode:
-			dst = strconv.AppendUint(appendName(dst, f), uint64(fr.Code), 10)
-		case f == fContent:
+		switch fieldTable[f].kind {
+		case kindText:
+			if text := *fr.text(f); text != "" {
+				dst = appendString(append(dst, jsonKeys[f]...), text)
+			}
+		case kindContent:
 			if len(fr.Content) > 0 {
-				dst = append(appendName(dst, f), fr.Content...)
+				dst = append(append(dst, jsonKeys[f]...), fr.Content...)
 			}
-		case text != nil:
-			if *text != "" {
-				dst = gjson.AppendJSONString(appendName(dst, f), *text)
+		case kindNumber:
+			if n := *fr.integer(f); n != 0 {
+				dst = strconv.AppendInt(append(dst, jsonKeys[f]...), n, 10)
 			}
-		case f == fRedelivered:
+		case kindCode:
+			dst = strconv.AppendUint(append(dst, jsonKeys[f]...), uint64(fr.Code), 10)
+		case kindBool:
 			if fr.Redelivered {
-				dst = append(appendName(dst, f), "true"...)
+				dst = append(append(dst, jsonKeys[f]...), "true"...)
 			}
-		case f == fUsers:
+		case kindList:
 			if len(fr.Users) > 0 {
-				dst = appendUsers(appendName(dst, f), fr.Users)
-			}
-		case number != nil:
-			if *number != 0 {
-				dst = strconv.AppendInt(appendName(dst, f), *number, 10)
+				dst = appendList(append(dst, jsonKeys[f]...), fr.Users)
 			}
 		}
 	}
 	return append(dst, '}')
 }
 
-func appendName(dst []byte, f field) []byte {
-	dst = append(dst, ',', '"')
-	dst = append(dst, fieldNames[f]...)
-	return append(dst, '"', ':')
+// jsonKeys is what stands before the value of each field.
+var jsonKeys = func() (keys [numFields]string) {
+	for f := range numFields {
+		keys[f] = `,"` + fieldTable[f].name + `":`
+	}
+	return keys
+}()
+
+func appendList(dst []byte, texts []string) []byte {
+	dst = append(dst, '[')
+	for i, text := range texts {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, text)
+	}
+	return append(dst, ']')
 }
 
-// nestedDeeper tells whether data opens more than limit objects and arrays at once. It runs before the data is known
-// to be valid, and only has to be right for data that is.
-func nestedDeeper(data []byte, limit int) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > limit {
-				return true
+// appendString appends a JSON string. What is not UTF-8 becomes U+FFFD.
+func appendString(dst []byte, text string) []byte {
+	dst = append(dst, '"')
+	done := 0 // so much of the text is in dst
+	for i := 0; i < len(text); {
+		c := text[i]
+		if c < utf8.RuneSelf {
+			if c < ' ' || c == '"' || c == '\\' {
+				dst = appendEscaped(append(dst, text[done:i]...), c)
+				done = i + 1
 			}
-		case c == '}' || c == ']':
-			depth--
+			i++
+			continue
 		}
+		r, size := utf8.DecodeRuneInString(text[i:])
+		if r == utf8.RuneError && size == 1 {
+			dst = append(append(dst, text[done:i]...), "\uFFFD"...)
+			done = i + 1
+		}
+		i += size
 	}
-	return false
+	return append(append(dst, text[done:]...), '"')
+}
+
+func appendEscaped(dst []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	}
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 }
 
 // clip shortens s to n bytes at most, at a rune boundary.
