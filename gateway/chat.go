@@ -131,17 +131,18 @@ func (g *Gateway) route(to string, holders []store.Holder, m *peerv1.Message) {
 // [peer.Handler].
 func (g *Gateway) Deliver(p *peerv1.Push) {
 	m := p.GetMessage()
-	var data []byte // encoded once for all
+	var encoded [wire.NumCodecs][]byte // once for all
 	for _, id := range p.GetConnections() {
 		c := g.table.get(p.GetUser(), id)
 		if c == nil {
 			continue
 		}
-		if data == nil {
-			data = g.encode(&wire.Frame{Type: wire.TypeChat, MsgID: m.GetId(), FromID: m.GetFrom(), ToID: p.GetUser(),
+		data := &encoded[c.codec]
+		if *data == nil {
+			*data = g.encode(c.codec, &wire.Frame{Type: wire.TypeChat, MsgID: m.GetId(), FromID: m.GetFrom(), ToID: p.GetUser(),
 				Time: m.GetTime(), Content: m.GetContent()})
 		}
-		c.deliver(p.GetUser(), id, data)
+		c.deliver(p.GetUser(), id, *data)
 	}
 }
 
@@ -162,7 +163,7 @@ func (c *conn) deliver(user string, id uint64, data []byte) {
 	open := c.state == stateOpen
 	c.mu.Unlock()
 	if open {
-		c.enqueue(outText, data)
+		c.enqueue(outFrame, data)
 	}
 }
 

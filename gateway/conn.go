@@ -30,9 +30,10 @@ const (
 // conn is one connection and its session. There are as many as clients, so it is kept below 512 bytes.
 type conn struct {
 	// Fixed after construction.
-	g    *Gateway
-	ws   *websocket.Conn
-	sock *cork.Conn
+	g     *Gateway
+	ws    *websocket.Conn
+	sock  *cork.Conn
+	codec wire.Codec // by the sub-protocol that the client asked for
 
 	// Owned by the reading goroutine.
 	reads    uint32 // frames read
@@ -109,7 +110,7 @@ func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) {
 		c.sock.Hurry(closeTimeout)
 	}
 	for i := range frames {
-		c.pushLocked(outText, c.g.encode(&frames[i]))
+		c.pushLocked(outFrame, c.g.encode(c.codec, &frames[i]))
 	}
 	user, ended := c.user, c.endSessionLocked(reason)
 	c.readable.Signal()

@@ -274,7 +274,7 @@ func (g *Gateway) resolve(epoch string) (string, bool) {
 }
 
 // encode encodes a frame to send, and counts it.
-func (g *Gateway) encode(f *wire.Frame) []byte {
+func (g *Gateway) encode(codec wire.Codec, f *wire.Frame) []byte {
 	g.metrics.sent[f.Type].Add(1)
-	return wire.AppendJSON(make([]byte, 0, 128+len(f.Content)), f)
+	return codec.Append(make([]byte, 0, 128+len(f.Content)), f)
 }

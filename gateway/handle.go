@@ -84,11 +84,20 @@ func (c *conn) handleOne(in *inbound) {
 
 var errTooFast = wire.Errorf(wire.CodeTooManyFrames, "too many frames or bytes a second; slow down")
 
+var (
+	errBinary = wire.Errorf(wire.CodeBadMessage, "send text messages; the sub-protocol "+wire.SubprotocolJSON+" has no binary ones")
+	errText   = wire.Errorf(wire.CodeBadMessage, "send binary messages; the sub-protocol "+wire.SubprotocolProtobuf+" has no text ones")
+)
+
 func (c *conn) decode(in *inbound) (wire.Frame, error) {
-	if in.binary {
-		return wire.Frame{}, wire.Errorf(wire.CodeBadMessage, "send text messages; this protocol has no binary ones")
+	switch {
+	case in.binary == c.codec.Binary():
+		return c.codec.Decode(*in.data)
+	case in.binary:
+		return wire.Frame{}, errBinary
+	default:
+		return wire.Frame{}, errText
 	}
-	return wire.DecodeJSON(*in.data)
 }
 
 // dispatch does what a frame that could be read asks for.
@@ -137,38 +146,18 @@ func (c *conn) refuse(fr *wire.Frame, err error, state sessionState) {
 	c.send(&answer)
 }
 
-// refusal is the answer to a frame of type t that is refused because of err: the answer that the type has, or one of
-// type 0.
+// refusal is the answer to a frame of type t that is refused because of err: the answer that the type has, with the ids
+// that tell which frame it is for, or one of type 0.
 func refusal(t wire.Type, fr *wire.Frame, err error) wire.Frame {
-	answer := wire.Frame{Type: wire.TypeUnknown, Code: wire.CodeInternal, Message: "a fault of the server"}
+	answer := wire.Frame{Type: t.Answer(), Code: wire.CodeInternal, Message: "a fault of the server"}
+	if fr != nil {
+		answer.MsgID, answer.ClientMsgID, answer.GroupID, answer.RequestID = fr.MsgID, fr.ClientMsgID, fr.GroupID, fr.RequestID
+	}
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		answer.Code, answer.Message = e.Code, e.Message
-	}
-	switch t {
-	case wire.TypeLogin:
-		answer.Type = wire.TypeLoginResp
-	case wire.TypeChat:
-		answer.Type, answer.ClientMsgID = wire.TypeChatResp, clientMsgIDOf(fr)
-	case wire.TypeAck:
-		answer.Type, answer.MsgID = wire.TypeAckResp, msgIDOf(fr)
 	}
 	if answer.Code.Retryable() {
 		answer.DelayMS = delay(answer.Code)
 	}
 	return answer
-}
-
-// clientMsgIDOf returns the clientMsgId for an answer, if it is one.
-func clientMsgIDOf(fr *wire.Frame) string {
-	if fr == nil || wire.CheckClientMsgID(fr.ClientMsgID) != nil {
-		return ""
-	}
-	return fr.ClientMsgID
-}
-
-func msgIDOf(fr *wire.Frame) string {
-	if fr == nil || wire.CheckMsgID(fr.MsgID) != nil {
-		return ""
-	}
-	return fr.MsgID
 }

@@ -162,7 +162,7 @@ func (c *conn) notRegistered(session store.Session) {
 // opened makes a registered session usable: it answers the login, and hands over the chats that came meanwhile. If the
 // connection ended meanwhile, so does the session.
 func (c *conn) opened(since time.Time) {
-	answer := c.g.encode(&wire.Frame{
+	answer := c.g.encode(c.codec, &wire.Frame{
 		Type: wire.TypeLoginResp, Code: wire.CodeOK, UserID: c.user, DeviceID: c.device,
 		SessionID:        c.g.epoch() + "-" + strconv.FormatUint(c.id, 36),
 		HeartbeatSeconds: int64(wire.PingInterval(c.g.cfg.IdleTimeout).Seconds()), Time: time.Now().UnixMilli(),
@@ -183,9 +183,9 @@ func (c *conn) opened(since time.Time) {
 	if left := time.Until(c.expires); !c.expires.IsZero() && left < c.g.cfg.IdleTimeout/2 {
 		c.g.wheel.Schedule(&c.timer, left, c) // sooner than the timer looks anyway
 	}
-	c.pushLocked(outText, answer)
+	c.pushLocked(outFrame, answer)
 	for _, data := range held {
-		c.pushLocked(outText, data)
+		c.pushLocked(outFrame, data)
 	}
 	start := c.claimWriterLocked()
 	c.mu.Unlock()

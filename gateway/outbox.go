@@ -25,7 +25,7 @@ const (
 type outKind uint8
 
 const (
-	outText outKind = iota
+	outFrame outKind = iota
 	outPing
 	outPong
 	outClose
@@ -40,7 +40,7 @@ type outbound struct {
 var outbounds = sync.Pool{New: func() any { s := make([]outbound, 0, 8); return &s }}
 
 // send queues a frame.
-func (c *conn) send(f *wire.Frame) { c.enqueue(outText, c.g.encode(f)) }
+func (c *conn) send(f *wire.Frame) { c.enqueue(outFrame, c.g.encode(c.codec, f)) }
 
 // enqueue queues data, and disconnects the client if too much waits for it already. It never blocks.
 func (c *conn) enqueue(kind outKind, data []byte) {
@@ -139,8 +139,8 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 	c.sock.Cork()
 	for i := range batch {
 		switch b := &batch[i]; b.kind {
-		case outText:
-			err = c.writeText(b.data)
+		case outFrame:
+			err = c.writeFrame(b.data)
 		case outPing:
 			err = c.ws.WritePreparedMessage(c.g.ping)
 		case outPong:
@@ -162,15 +162,19 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 	return last, err
 }
 
-// writeText writes a text frame. One that is larger than the library's buffer goes by a vectored write, which is not
+// writeFrame writes a frame. One that is larger than the library's buffer goes by a vectored write, which is not
 // corked.
-func (c *conn) writeText(data []byte) error {
+func (c *conn) writeFrame(data []byte) error {
 	if len(data) > writeBufferSize {
 		if err := c.sock.Flush(time.Now().Add(writeTimeout)); err != nil {
 			return err
 		}
 	}
-	return c.ws.WriteMessage(websocket.TextMessage, data)
+	kind := websocket.TextMessage
+	if c.codec.Binary() {
+		kind = websocket.BinaryMessage
+	}
+	return c.ws.WriteMessage(kind, data)
 }
 
 // writeFailed ends a connection that cannot be written to.

@@ -58,7 +58,7 @@ func TestBadFramesAfterLogin(t *testing.T) {
 		{"chat to a control character", `{"type":"80","toId":"a\u0000b","content":1}`, "81", "", 402, nil},
 		{"chat to a long id", `{"type":"80","toId":"` + strings.Repeat("x", 129) + `","content":1}`, "81", "", 402, nil},
 		{"chat with a long clientMsgId", `{"type":"80","toId":"b","content":1,"clientMsgId":"` + strings.Repeat("x", 129) + `"}`, "81", "", 402, nil},
-		{"two recipients", `{"type":"80","toId":"b","toId":"c","content":1}`, "0", "", 402, nil},
+		{"two recipients", `{"type":"80","toId":"b","toId":"c","content":1}`, "81", "", 402, nil},
 		{"ack without msgId", `{"type":"90"}`, "91", "", 402, nil},
 		{"ack of somebody else", `{"type":"90","msgId":"m","fromId":"mallory"}`, "91", "msgId", 303, "m"},
 		{"deeply nested", `{"type":"80","toId":"b","content":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "0", "", 400, nil},

@@ -31,8 +31,9 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this gateway is full; try again later", http.StatusServiceUnavailable)
 		return
 	}
-	login := handshakeLogin(r)
-	ws, err := g.upgrader.Upgrade(w, r, nil)
+	codec, header := negotiate(r)
+	login := handshakeLogin(r, codec)
+	ws, err := g.upgrader.Upgrade(w, r, header)
 	if err != nil {
 		return // Upgrade has answered
 	}
@@ -41,7 +42,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 		ws.Close()
 		return
 	}
-	c := &conn{g: g, ws: ws, sock: sock, pinged: -1, maxFrame: g.cfg.MaxFrameBytes}
+	c := &conn{g: g, ws: ws, sock: sock, codec: codec, pinged: -1, maxFrame: g.cfg.MaxFrameBytes}
 	if login == nil {
 		c.maxFrame = min(maxLoginBytes, c.maxFrame)
 	}
@@ -63,7 +64,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 	} else {
 		g.wheel.Schedule(&c.timer, min(g.cfg.LoginTimeout, g.cfg.IdleTimeout/2), c)
 		if login != nil {
-			c.received(inbound{data: login})
+			c.received(inbound{data: login, binary: codec.Binary()})
 		}
 	}
 	go c.readLoop() // joined by g.readers
@@ -84,8 +85,20 @@ func socketOf(ws *websocket.Conn) *cork.Conn {
 	}
 }
 
+// negotiate returns the codec of the sub-protocol that the client likes best of those that are known here, and the header
+// that says so. A client that asks for none, or for others only, gets JSON, and is not told of a sub-protocol: those that
+// insist on one close then.
+func negotiate(r *http.Request) (wire.Codec, http.Header) {
+	for _, name := range websocket.Subprotocols(r) {
+		if codec, ok := wire.CodecOf(name); ok {
+			return codec, http.Header{"Sec-Websocket-Protocol": {name}}
+		}
+	}
+	return wire.JSON, nil
+}
+
 // handshakeLogin returns the login frame that a token in the handshake stands for, nil without one.
-func handshakeLogin(r *http.Request) *[]byte {
+func handshakeLogin(r *http.Request, codec wire.Codec) *[]byte {
 	query := r.URL.Query()
 	token := query.Get("token")
 	if scheme, credentials, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
@@ -94,7 +107,7 @@ func handshakeLogin(r *http.Request) *[]byte {
 	if token == "" {
 		return nil
 	}
-	b := wire.AppendJSON(nil, &wire.Frame{Type: wire.TypeLogin, Token: token,
+	b := codec.Append(nil, &wire.Frame{Type: wire.TypeLogin, Token: token,
 		DeviceID: query.Get("deviceId"), Platform: query.Get("platform")})
 	return &b
 }
