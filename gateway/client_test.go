@@ -194,9 +194,9 @@ func mustUnmarshal(t testing.TB, data string, to any) {
 // panicky is an authenticator with a fault.
 type panicky struct{ auth.Insecure }
 
-func (p panicky) Authenticate(ctx context.Context, token string) (auth.Identity, error) {
-	if token == "panic" {
+func (p panicky) Authenticate(ctx context.Context, c auth.Credentials) (auth.Identity, error) {
+	if c.Token == "panic" {
 		panic("fault")
 	}
-	return p.Insecure.Authenticate(ctx, token)
+	return p.Insecure.Authenticate(ctx, c)
 }

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -44,6 +46,30 @@ type Config struct {
 	// MaxFramesPerSecond and MaxBytesPerSecond are what one client may send; twice a second's worth may come at once.
 	// Zero means 100 frames and 256 KiB; negative means no limit.
 	MaxFramesPerSecond, MaxBytesPerSecond int
+	// MaxFramesPerSecondPerUser and MaxBytesPerSecondPerUser are what all connections of one user to this gateway may send
+	// together; twice a second's worth may come at once. Zero means no limit. How many there may be is
+	// Store.MaxDevices.
+	MaxFramesPerSecondPerUser, MaxBytesPerSecondPerUser int
+	// MaxConnectionsPerAddress is how many connections one client address may have to this gateway, and the others what
+	// they may send together; twice a second's worth may come at once. Zero means no limit. Of IPv6 the first 64 bits
+	// count as the address, for that is what one customer of a network gets.
+	MaxConnectionsPerAddress, MaxFramesPerSecondPerAddress, MaxBytesPerSecondPerAddress int
+	// TrustedProxies are the networks whose X-Forwarded-For header is believed. Without any, the address of a client is
+	// that of its TCP connection.
+	TrustedProxies []netip.Prefix
+	// AllowedOrigins are the origins of web pages that may connect, such as https://chat.example.com, or
+	// https://*.example.com for all names below example.com. None means any. Programs that send no Origin header are
+	// not held up: only browsers always tell the truth about it.
+	AllowedOrigins []string
+	// MaxHandshakes is how many connections may be on the way from TCP to WebSocket at once. Zero means 1,024. The
+	// next one waits, and after a second takes the place of the slowest.
+	MaxHandshakes int
+
+	// AllowBroadcast lets clients send to everybody who is online, and AllowOnlineList lets them ask who that is.
+	AllowBroadcast, AllowOnlineList bool
+	// DenyClientGroups leaves the management of groups to back ends. Members may send to them all the same.
+	DenyClientGroups bool
+
 	// MaxQueuedBytes is how much may wait for a client that reads too slowly, before it is disconnected. Zero means
 	// 512 KiB.
 	MaxQueuedBytes int
@@ -81,6 +107,7 @@ const (
 	defaultFrameRate      = 100
 	defaultByteRate       = 256 << 10
 	defaultMaxQueuedBytes = 512 << 10
+	defaultMaxHandshakes  = 1024
 	defaultIdleTimeout    = 30 * time.Second
 	defaultLoginTimeout   = 10 * time.Second
 	defaultGrace          = 10 * time.Second
@@ -105,6 +132,7 @@ func (c Config) withDefaults() (Config, error) {
 	orInt(&c.MaxFramesPerSecond, defaultFrameRate)
 	orInt(&c.MaxBytesPerSecond, defaultByteRate)
 	orInt(&c.MaxQueuedBytes, defaultMaxQueuedBytes)
+	orInt(&c.MaxHandshakes, defaultMaxHandshakes)
 	orInt(&c.DrainMaxReconnectsPerSecond, defaultDrainRate)
 	orDuration(&c.IdleTimeout, defaultIdleTimeout)
 	orDuration(&c.LoginTimeout, defaultLoginTimeout)
@@ -135,6 +163,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("the bytes queued for a client must be at least two frames of %d, not %d", c.MaxFrameBytes, c.MaxQueuedBytes)
 	case c.MaxBytesPerSecond > 0 && c.MaxBytesPerSecond < c.MaxFrameBytes:
 		return fmt.Errorf("the bytes a second must allow one frame of %d, not %d", c.MaxFrameBytes, c.MaxBytesPerSecond)
+	case min(c.MaxFramesPerSecondPerUser, c.MaxBytesPerSecondPerUser, c.MaxConnectionsPerAddress,
+		c.MaxFramesPerSecondPerAddress, c.MaxBytesPerSecondPerAddress, c.MaxHandshakes) < 0:
+		return errors.New("limits for users, addresses and handshakes must not be negative")
+	case tooFewBytes(c.MaxBytesPerSecondPerUser, c.MaxFrameBytes), tooFewBytes(c.MaxBytesPerSecondPerAddress, c.MaxFrameBytes):
+		return fmt.Errorf("the bytes a second of a user or an address must allow one frame of %d, not %d", c.MaxFrameBytes,
+			cmp.Or(c.MaxBytesPerSecondPerUser, c.MaxBytesPerSecondPerAddress))
 	case c.MaxConnections < 1:
 		return fmt.Errorf("the number of connections must be positive, not %d", c.MaxConnections)
 	case c.IdleTimeout < 0 || c.LoginTimeout < 0 || c.ShutdownDelay < 0 || c.DrainWindow < 0 || c.Store.Grace < 0:
@@ -144,6 +178,8 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+func tooFewBytes(rate, frame int) bool { return rate > 0 && rate < frame }
 
 // wheelTick is the precision of time-outs: a hundredth of the idle timeout, 10 to 100 ms.
 func (c *Config) wheelTick() time.Duration {

@@ -34,6 +34,7 @@ type conn struct {
 	ws    *websocket.Conn
 	sock  *cork.Conn
 	codec wire.Codec // by the sub-protocol that the client asked for
+	quota *quota     // nil if nothing is shared with other connections
 
 	// Owned by the reading goroutine.
 	reads    uint32 // frames read

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,8 +51,12 @@ type Gateway struct {
 	peers    *peer.Node
 	metrics  *metrics
 	logRare  *rareLog
-	ctx      context.Context // of logins; ends when the gateway stops
-	cancel   context.CancelFunc
+	origins  *origins
+	// Nil without limits for all connections of a user, or of an address.
+	users     *shares[string]
+	addresses *shares[netip.Addr]
+	ctx       context.Context // of logins; ends when the gateway stops
+	cancel    context.CancelFunc
 
 	table        table
 	nextID       atomic.Uint64
@@ -85,12 +90,15 @@ func New(cfg Config) (*Gateway, error) {
 	g.wheel = wheel.New(cfg.wheelTick())
 	g.tracer = cfg.Tracers.Tracer(scope)
 	g.logRare = newRareLog(cfg.Logger)
+	g.shareLimits()
+	if g.origins, err = parseOrigins(cfg.AllowedOrigins); err != nil {
+		return nil, fmt.Errorf("configure the gateway: %w", err)
+	}
 	g.upgrader = websocket.Upgrader{
 		HandshakeTimeout: 5 * time.Second,
 		// 512 would save half a kilobyte a connection more, but chats of a few hundred bytes are the rule.
 		ReadBufferSize: 1024, WriteBufferSize: writeBufferSize, WriteBufferPool: &sync.Pool{},
-		// Clients prove who they are by a token, not by cookies, so other sites' pages can do no harm.
-		CheckOrigin: func(*http.Request) bool { return true },
+		CheckOrigin: func(*http.Request) bool { return true }, // see origins
 	}
 	if g.ping, err = websocket.NewPreparedMessage(websocket.PingMessage, nil); err != nil {
 		return nil, fmt.Errorf("prepare the ping: %w", err)

@@ -56,9 +56,9 @@ func (c *conn) handleOne(in *inbound) {
 			wire.Errorf(wire.CodeFrameTooLarge, "the frame has more than %d bytes", in.limit)))
 		return
 	}
-	limit := c.limits.take(c.g.wheel.Now(), len(data), c.g.cfg.MaxFramesPerSecond, c.g.cfg.MaxBytesPerSecond)
+	limit, tooFast := c.take(len(data))
 	if limit == flood {
-		c.close(reasonFlood, refusal(wire.TypeUnknown, nil, errTooFast))
+		c.close(reasonFlood, refusal(wire.TypeUnknown, nil, tooFast))
 		return
 	}
 	if in.ping {
@@ -70,7 +70,7 @@ func (c *conn) handleOne(in *inbound) {
 	fr, err := c.decode(in)
 	c.g.metrics.received[fr.Type].Add(1)
 	if err == nil && limit == refused {
-		err = errTooFast
+		err = tooFast
 	}
 	if err == nil && state == stateNew && fr.Type != wire.TypeLogin {
 		err = wire.Errorf(wire.CodeLoginRequired, "the first frame must be a login (type 10)")
@@ -81,8 +81,6 @@ func (c *conn) handleOne(in *inbound) {
 	}
 	c.dispatch(&fr)
 }
-
-var errTooFast = wire.Errorf(wire.CodeTooManyFrames, "too many frames or bytes a second; slow down")
 
 var (
 	errBinary = wire.Errorf(wire.CodeBadMessage, "send text messages; the sub-protocol "+wire.SubprotocolJSON+" has no binary ones")

@@ -10,6 +10,9 @@ type limits struct {
 	excess        float32 // seconds that what was refused would have taken, less those that went by
 }
 
+// limitsRefill is how long it takes until limits are as new.
+const limitsRefill = 4 * time.Second
+
 type verdict uint8
 
 const (

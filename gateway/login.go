@@ -97,12 +97,13 @@ func (c *conn) tryLogin(ctx context.Context, fr *wire.Frame) error {
 	if c.g.draining.Load() {
 		return wire.Errorf(wire.CodeDraining, "this gateway is going away; connect again after delayMs")
 	}
-	identity, err := c.g.cfg.Auth.Authenticate(ctx, fr.Token)
-	if err != nil {
+	fr.DeviceID = cmp.Or(fr.DeviceID, wire.DefaultDevice)
+	if err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); err != nil {
 		return err
 	}
-	fr.DeviceID = cmp.Or(fr.DeviceID, wire.DefaultDevice)
-	switch err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); {
+	identity, err := c.g.cfg.Auth.Authenticate(ctx, auth.Credentials{
+		Token: fr.Token, DeviceID: fr.DeviceID, Platform: fr.Platform, Address: c.address()})
+	switch {
 	case err != nil:
 		return err
 	case fr.FromID != "" && fr.FromID != identity.User:
@@ -133,6 +134,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	c.id = c.g.nextID.Add(1)
 	c.expires = identity.Expires
 	c.state = stateLogin
+	c.shareUserLocked(c.user)
 	session := c.sessionLocked()
 	c.mu.Unlock()
 

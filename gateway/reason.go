@@ -26,6 +26,9 @@ const (
 	reasonFlood                      // the client went on to send above its rate
 	reasonSlowConsumer               // the client read too slowly
 	reasonFull                       // the gateway holds as many connections as it may
+	reasonAddressLimit               // the address has as many connections as it may
+	reasonOrigin                     // a page of an origin that may not connect
+	reasonRevoked                    // the session was revoked
 	reasonDraining                   // the gateway drains and takes no logins
 	reasonStopped                    // the gateway stops
 	reasonPanic                      // a fault of the server
@@ -53,6 +56,9 @@ var reasons = [numReasons]struct {
 	reasonFlood:          {"flood", wire.CodeTooManyFrames.CloseCode()},
 	reasonSlowConsumer:   {"slow_consumer", wire.CodeSlowConsumer.CloseCode()},
 	reasonFull:           {"full", wire.CodeTooManyConns.CloseCode()},
+	reasonAddressLimit:   {"address_limit", wire.CodeAddressLimit.CloseCode()},
+	reasonOrigin:         {"origin", 0},
+	reasonRevoked:        {"revoked", wire.CodeRevoked.CloseCode()},
 	reasonDraining:       {"draining", wire.CodeDraining.CloseCode()},
 	reasonStopped:        {"stopped", websocket.CloseGoingAway},
 	reasonPanic:          {"panic", wire.CodeInternal.CloseCode()},

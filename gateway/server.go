@@ -22,27 +22,18 @@ func (g *Gateway) routes() http.Handler {
 // upgrade makes a WebSocket connection of a request. It returns at once: as long as the handler runs, net/http keeps
 // 8 KB of buffers for it.
 func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
-	n := g.connections()
-	// A client that is one too many is told so by a frame, which programs in browsers can read; if far too many come,
-	// by HTTP, which costs less.
-	if n >= g.cfg.MaxConnections+max(g.cfg.MaxConnections/10, 16) {
-		g.metrics.closes[reasonFull].Add(1)
-		w.Header().Set("Retry-After", "10")
-		http.Error(w, "this gateway is full; try again later", http.StatusServiceUnavailable)
+	quota, over, ok := g.admit(w, r)
+	if !ok {
 		return
 	}
 	codec, header := negotiate(r)
 	login := handshakeLogin(r, codec)
 	ws, err := g.upgrader.Upgrade(w, r, header)
 	if err != nil {
+		g.release(quota)
 		return // Upgrade has answered
 	}
-	sock := socketOf(ws)
-	if sock == nil {
-		ws.Close()
-		return
-	}
-	c := &conn{g: g, ws: ws, sock: sock, codec: codec, pinged: -1, maxFrame: g.cfg.MaxFrameBytes}
+	c := &conn{g: g, ws: ws, sock: socketOf(ws), codec: codec, quota: quota, pinged: -1, maxFrame: g.cfg.MaxFrameBytes}
 	if login == nil {
 		c.maxFrame = min(maxLoginBytes, c.maxFrame)
 	}
@@ -54,13 +45,13 @@ func (g *Gateway) upgrade(w http.ResponseWriter, r *http.Request) {
 	ws.SetPingHandler(c.gotPing)
 	ws.SetPongHandler(c.gotPong)
 	ws.SetCloseHandler(ignoreClose)
-	if !g.started(c) {
+	if c.sock == nil || !g.started(c) {
+		g.release(quota)
 		ws.Close()
 		return
 	}
-	if n >= g.cfg.MaxConnections {
-		answer := loginAnswer(wire.Errorf(wire.CodeTooManyConns, "this gateway is full; connect again after delayMs"))
-		c.close(reasonFull, answer)
+	if over != nil {
+		c.close(over.reason, loginAnswer(over.err))
 	} else {
 		g.wheel.Schedule(&c.timer, min(g.cfg.LoginTimeout, g.cfg.IdleTimeout/2), c)
 		if login != nil {
@@ -133,6 +124,9 @@ func (g *Gateway) ended(c *conn) {
 	c.prev, c.next = nil, nil
 	g.count--
 	g.connsMu.Unlock()
+	c.mu.Lock()
+	g.release(c.quota)
+	c.mu.Unlock()
 	g.readers.Done()
 }
 

@@ -1,4 +1,3 @@
-// Package auth decides who a client is by the token that it logs in with.
 package auth
 
 import (
@@ -6,105 +5,59 @@ import (
 	"errors"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/imcluster/imcluster/api/wire"
 )
+
+// Credentials are what a client logs in with. Only Token proves anything.
+type Credentials struct {
+	// Token is what the client was given by the back end of its application. It must not be logged.
+	Token string
+	// DeviceID and Platform are what the client calls itself. DeviceID is never empty.
+	DeviceID, Platform string
+	// Address is the IP address of the client.
+	Address string
+}
 
 // Identity is who a token stands for.
 type Identity struct {
 	User string
 	// Expires is when the session must end; zero means that it does not.
 	Expires time.Time
+	// Issued is when the token was made, and TokenID what its issuer calls it: sessions are revoked by them. Zero and
+	// empty mean that they are not known.
+	Issued  time.Time
+	TokenID string
 }
 
-// Authenticator checks tokens. Errors are of type *[wire.Error] and say what the client should do. Implementations may
-// be called concurrently.
+// Authenticator checks tokens. Errors of type *[wire.Error] are final and say what the client should do; any other error
+// means that the token could not be judged now, and the client may try again. Implementations may be called concurrently.
 type Authenticator interface {
-	Authenticate(ctx context.Context, token string) (Identity, error)
+	Authenticate(ctx context.Context, c Credentials) (Identity, error)
 }
 
 // Insecure takes the token for the user id. For trying the platform out.
 type Insecure struct{}
 
 // Authenticate accepts every token that is a user id.
-func (Insecure) Authenticate(_ context.Context, token string) (Identity, error) {
-	if err := wire.CheckUserID(token); err != nil {
+func (Insecure) Authenticate(_ context.Context, c Credentials) (Identity, error) {
+	if err := wire.CheckUserID(c.Token); err != nil {
 		return Identity{}, wire.Errorf(wire.CodeInvalidToken, "the token is not a user id: %v", message(err))
 	}
-	return Identity{User: token}, nil
+	return Identity{User: c.Token}, nil
 }
 
-// Leeway is by how much the clocks of a token's issuer and of the gateway may differ.
-const Leeway = 5 * time.Second
+// maxTokenID is the size of the longest token id, in bytes. Sessions remember theirs.
+const maxTokenID = 128
 
-// Keys yields the secrets that a token may be signed with.
-type Keys interface{ Values() [][]byte }
-
-// JWT accepts JSON Web Tokens (RFC 7519) signed with HMAC-SHA256, and no other algorithm. The subject is the user id.
-// exp is required: a session ends with its token, so a token without one could never be taken back.
-type JWT struct {
-	keys   Keys
-	parser *jwt.Parser
-}
-
-// NewJWT returns a JWT that accepts tokens signed with any of keys. issuer and audience are checked if not empty.
-func NewJWT(keys Keys, issuer, audience string) *JWT {
-	opts := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-		jwt.WithLeeway(Leeway),
-		jwt.WithExpirationRequired(),
+// check finds what no session can have. who says in the error who gave the identity.
+func (id *Identity) check(who string) error {
+	if err := wire.CheckUserID(id.User); err != nil {
+		return wire.Errorf(wire.CodeInvalidToken, "%s gives no user id: %v", who, message(err))
 	}
-	if issuer != "" {
-		opts = append(opts, jwt.WithIssuer(issuer))
+	if len(id.TokenID) > maxTokenID {
+		return wire.Errorf(wire.CodeInvalidToken, "%s has an id of more than %d bytes", who, maxTokenID)
 	}
-	if audience != "" {
-		opts = append(opts, jwt.WithAudience(audience))
-	}
-	return &JWT{keys: keys, parser: jwt.NewParser(opts...)}
-}
-
-// Authenticate checks the token's signature and claims.
-func (j *JWT) Authenticate(_ context.Context, token string) (Identity, error) {
-	var claims jwt.RegisteredClaims
-	var err error
-	for _, key := range j.keys.Values() {
-		claims = jwt.RegisteredClaims{}
-		_, err = j.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return key, nil })
-		if !errors.Is(err, jwt.ErrTokenSignatureInvalid) {
-			break // only another key could change the outcome
-		}
-	}
-	if err != nil {
-		return Identity{}, refusal(err)
-	}
-	if err := wire.CheckUserID(claims.Subject); err != nil {
-		return Identity{}, wire.Errorf(wire.CodeInvalidToken, "the token's sub is not a user id: %v", message(err))
-	}
-	return Identity{User: claims.Subject, Expires: claims.ExpiresAt.Add(Leeway)}, nil
-}
-
-// refusal says what is wrong with a token, in words of our own: those of the library may quote the token.
-func refusal(err error) error {
-	for _, r := range []struct {
-		is   error
-		code wire.Code
-		text string
-	}{
-		{jwt.ErrTokenSignatureInvalid, wire.CodeInvalidToken, "the token's signature is not valid, or its alg is not HS256"},
-		{jwt.ErrTokenExpired, wire.CodeTokenExpired, "the token has expired; log in with a fresh one"},
-		{jwt.ErrTokenNotValidYet, wire.CodeInvalidToken, "the token is not valid yet; are the clocks right?"},
-		{jwt.ErrTokenUsedBeforeIssued, wire.CodeInvalidToken, "the token was issued in the future; are the clocks right?"},
-		{jwt.ErrTokenInvalidIssuer, wire.CodeInvalidToken, "the token's iss is not the expected issuer"},
-		{jwt.ErrTokenInvalidAudience, wire.CodeInvalidToken, "the token's aud is not the expected audience"},
-		{jwt.ErrTokenRequiredClaimMissing, wire.CodeInvalidToken, "the token lacks a required claim: exp, or the expected iss or aud"},
-		{jwt.ErrTokenMalformed, wire.CodeInvalidToken, "the token is not a JSON Web Token"},
-	} {
-		if errors.Is(err, r.is) {
-			return wire.Errorf(r.code, "%s", r.text)
-		}
-	}
-	return wire.Errorf(wire.CodeInvalidToken, "the token is not valid")
+	return nil
 }
 
 // message is the text of a wire.Error without its code.

@@ -97,7 +97,7 @@ func TestJWT(t *testing.T) {
 		{"dots", "..", wire.CodeInvalidToken},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id, err := NewJWT(keys{current, previous}, "issuer", "audience").Authenticate(t.Context(), tc.token)
+			id, err := NewJWT(keys{current, previous}, "issuer", "audience").Authenticate(t.Context(), Credentials{Token: tc.token})
 			if tc.code == 0 {
 				if err != nil || id.User != "alice" || id.Expires.IsZero() {
 					t.Errorf("got %+v, %v", id, err)
@@ -137,7 +137,7 @@ func TestKeyRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		token := sign(t, jwt.SigningMethodHS256, []byte(key), claims())
-		_, err = NewJWT(secret, "", "").Authenticate(t.Context(), token)
+		_, err = NewJWT(secret, "", "").Authenticate(t.Context(), Credentials{Token: token})
 		return err == nil
 	}
 	write("current", previous)
@@ -158,10 +158,10 @@ func TestKeyRotation(t *testing.T) {
 }
 
 func TestInsecure(t *testing.T) {
-	if id, err := (Insecure{}).Authenticate(t.Context(), "用户"); err != nil || id.User != "用户" || !id.Expires.IsZero() {
+	if id, err := (Insecure{}).Authenticate(t.Context(), Credentials{Token: "用户"}); err != nil || id.User != "用户" || !id.Expires.IsZero() {
 		t.Errorf("got %+v, %v", id, err)
 	}
-	if _, err := (Insecure{}).Authenticate(t.Context(), "a\x00"); err == nil {
+	if _, err := (Insecure{}).Authenticate(t.Context(), Credentials{Token: "a\x00"}); err == nil {
 		t.Error("a control character was accepted")
 	}
 }

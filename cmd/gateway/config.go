@@ -1,0 +1,81 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/imcluster/imcluster/gateway"
+	"github.com/imcluster/imcluster/internal/cli"
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/internal/version"
+)
+
+// limitFlags are the limits of what clients may do.
+type limitFlags struct {
+	MaxConnections int `default:"20000" help:"Connections held at most."`
+	MaxHandshakes  int `default:"1024" help:"Connections that may be on the way from TCP to WebSocket at once."`
+	MaxFrameBytes  int `default:"65536" help:"Size of the largest frame that a client may send, at most 1048576."`
+	MaxQueuedBytes int `default:"524288" help:"Bytes that may wait for a client that reads too slowly before it is disconnected."`
+
+	MaxFramesPerSecond int `default:"100" help:"Frames a second that a connection may send; twice that at once. Negative: no limit."`
+	MaxBytesPerSecond  int `default:"262144" help:"Bytes a second that a connection may send; twice that at once. Negative: no limit."`
+
+	MaxFramesPerSecondPerUser int `default:"0" help:"The same for all connections of a user to this gateway together. 0: no limit."`
+	MaxBytesPerSecondPerUser  int `default:"0" help:"The same for all connections of a user to this gateway together. 0: no limit."`
+
+	MaxConnectionsPerAddress     int `default:"0" help:"Connections that one client address may have to this gateway; of IPv6 the first 64 bits count. 0: no limit."`
+	MaxFramesPerSecondPerAddress int `default:"0" help:"Frames a second that all connections of a client address may send together. 0: no limit."`
+	MaxBytesPerSecondPerAddress  int `default:"0" help:"Bytes a second that all connections of a client address may send together. 0: no limit."`
+
+	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For header is believed. Unset: the address of a client is that of its TCP connection."`
+}
+
+// apply puts the limits into the gateway's configuration.
+func (f *limitFlags) apply(cfg *gateway.Config) {
+	cfg.MaxConnections, cfg.MaxHandshakes = f.MaxConnections, f.MaxHandshakes
+	cfg.MaxFrameBytes, cfg.MaxQueuedBytes = f.MaxFrameBytes, f.MaxQueuedBytes
+	cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = f.MaxFramesPerSecond, f.MaxBytesPerSecond
+	cfg.MaxFramesPerSecondPerUser, cfg.MaxBytesPerSecondPerUser = f.MaxFramesPerSecondPerUser, f.MaxBytesPerSecondPerUser
+	cfg.MaxConnectionsPerAddress = f.MaxConnectionsPerAddress
+	cfg.MaxFramesPerSecondPerAddress, cfg.MaxBytesPerSecondPerAddress = f.MaxFramesPerSecondPerAddress, f.MaxBytesPerSecondPerAddress
+	cfg.TrustedProxies = f.TrustedProxies
+}
+
+// config is the gateway's configuration by the flags.
+func (c *command) config(logger *slog.Logger) (gateway.Config, error) {
+	storeConfig, err := c.Redis.Config()
+	if err != nil {
+		return gateway.Config{}, err
+	}
+	storeConfig.LeaseTTL, storeConfig.Grace = c.LeaseTTL, c.Grace
+	cfg := gateway.Config{
+		PodName: c.PodName, PodUID: c.PodUID, Version: version.Version(), Cluster: c.ClusterUID, Store: storeConfig,
+		Listen: c.Listen, PeerListen: c.PeerListen, OpsListen: c.OpsListen, AdvertiseAddress: c.AdvertiseAddress,
+		AllowedOrigins: c.AllowedOrigins,
+		AllowBroadcast: c.AllowBroadcast, AllowOnlineList: c.AllowOnlineList, DenyClientGroups: !c.AllowClientGroups,
+		IdleTimeout: c.IdleTimeout, LoginTimeout: c.LoginTimeout,
+		ShutdownDelay: c.ShutdownDelay, DrainWindow: c.DrainWindow, DrainMaxReconnectsPerSecond: c.DrainMaxReconnectsPerSecond,
+	}
+	c.Limits.apply(&cfg)
+	if cfg.PodName == "" {
+		if cfg.PodName, err = os.Hostname(); err != nil {
+			return gateway.Config{}, cli.Configf("--pod-name is not set, and the host has no name: %w", err)
+		}
+	}
+	if cfg.AdvertiseAddress == "" && c.PodIP != "" {
+		_, port, err := net.SplitHostPort(c.PeerListen)
+		if err != nil {
+			return gateway.Config{}, cli.Configf("--peer-listen: %q is not host:port", c.PeerListen)
+		}
+		cfg.AdvertiseAddress = net.JoinHostPort(c.PodIP, port)
+	}
+	peerKey, err := secretdir.Open(c.PeerKeyDir)
+	if err != nil {
+		return gateway.Config{}, cli.Configf("--peer-key-dir: %w", err)
+	}
+	cfg.PeerKeys = peerKey
+	cfg.Auth, err = c.authenticator(logger)
+	return cfg, err
+}
