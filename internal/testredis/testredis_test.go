@@ -70,3 +70,16 @@ func TestSentinelFailsOver(t *testing.T) {
 		t.Fatal("the replica did not become the primary")
 	}
 }
+
+func TestReplicaTakesOverFromAKilledPrimary(t *testing.T) {
+	c := testredis.StartReplicated(t, 3)
+	old := c.Primary(1)
+	c.FailOver(1)
+	if now := c.Primary(1); now == old || now.Info("role") != "master" || old.Info("role") != "slave" {
+		t.Errorf("the killed primary is a %q, its replica a %q", old.Info("role"), now.Info("role"))
+	}
+	c.FailOver(1)
+	if c.Primary(1) != old {
+		t.Error("the first primary did not take over again")
+	}
+}

@@ -1,0 +1,60 @@
+package chaos
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var programDir string // set by program
+
+// program builds cmd/gateway once; CHAOS_RACE=1 builds it with the race detector, CHAOS_GATEWAY is the path of one that is
+// built.
+var program = sync.OnceValues(func() (_ string, err error) {
+	if path := os.Getenv("CHAOS_GATEWAY"); path != "" {
+		return path, nil
+	}
+	if programDir, err = os.MkdirTemp("", "imcluster-chaos"); err != nil {
+		return "", err
+	}
+	return Build(programDir, os.Getenv("CHAOS_RACE") != "")
+})
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if programDir != "" {
+			_ = os.RemoveAll(programDir)
+		}
+		os.Exit(code)
+	}))
+}
+
+func gatewayProgram(t *testing.T) string {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatalf("build %s: %v", filepath.Base(path), err)
+	}
+	return path
+}
+
+// known keeps the flags that the gateway has.
+func known(t *testing.T, flags ...string) (list []string) {
+	t.Helper()
+	help, err := exec.CommandContext(t.Context(), gatewayProgram(t), "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range flags {
+		name, _, _ := strings.Cut(f, "=")
+		if strings.Contains(string(help), name+"=") {
+			list = append(list, f)
+		}
+	}
+	return list
+}

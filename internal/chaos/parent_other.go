@@ -1,0 +1,8 @@
+//go:build !linux
+
+package chaos
+
+import "syscall"
+
+// endWithParent does nothing where the kernel has no such signal.
+func endWithParent() *syscall.SysProcAttr { return nil }

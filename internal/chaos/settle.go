@@ -1,0 +1,297 @@
+package chaos
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/internal/chaos/check"
+)
+
+// deliveryTime is how long after a gateway's death was noticed everything must have arrived.
+const deliveryTime = 5 * time.Second
+
+// ownerOf creates the group of a schedule, and comes back at the end.
+const ownerOf = -1
+
+// pollTime is how often the harness looks.
+const pollTime = 5 * time.Millisecond
+
+// until polls a condition.
+func (r *run) until(limit time.Duration, condition func() bool) bool {
+	for deadline := time.Now().Add(limit); !condition(); r.wait(pollTime) {
+		if time.Now().After(deadline) || r.ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *run) patience() time.Duration { return r.w.cfg.Lease + deliveryTime }
+
+// setUp makes the group.
+func (r *run) setUp() error {
+	owner := Device{User: ownerOf}
+	r.login(owner, 0)
+	if !r.until(r.patience(), func() bool { return r.connected(owner, 0) }) {
+		return fmt.Errorf("the first user could not log in")
+	}
+	members := make([]string, r.schedule.Users-1)
+	for i := range members {
+		members[i] = r.user(i)
+	}
+	everybody := append([]string{r.user(ownerOf)}, members...)
+	for _, m := range everybody {
+		r.rec.add(check.Event{Kind: check.MemberSent, Group: r.group(), User: m, Joins: true})
+	}
+	done := make(chan *frame, 1)
+	c := r.client(owner)
+	c.setOnFrame(func(_ *client, f *frame) {
+		if f.Type == tGroupResp {
+			select {
+			case done <- f:
+			default:
+			}
+		}
+	})
+	c.send(&frame{Type: tGroup, Action: wire.GroupCreate, GroupID: r.group(), Users: members, RequestID: "1"})
+	select {
+	case f := <-done:
+		if f.Code != 200 {
+			return fmt.Errorf("creating the group was answered with %d", f.Code)
+		}
+	case <-time.After(r.patience()):
+		return fmt.Errorf("creating the group was not answered")
+	}
+	for _, m := range everybody {
+		r.rec.add(check.Event{Kind: check.MemberOK, Group: r.group(), User: m, Joins: true})
+	}
+	c.leave(true)
+	if !r.until(r.patience(), func() bool { return !c.open() }) {
+		return fmt.Errorf("a logout was not answered")
+	}
+	r.mu.Lock()
+	delete(r.devices, owner)
+	r.mu.Unlock()
+	return nil
+}
+
+// connected makes sure that a device is connected, or on its way to a gateway, and tells whether it is.
+func (r *run) connected(d Device, gateway int) bool {
+	dev := r.device(d)
+	r.mu.Lock()
+	c, dialing := dev.client, dev.dialing > 0
+	r.mu.Unlock()
+	switch {
+	case dialing:
+		return false
+	case c != nil && c.online():
+		return true
+	case c != nil && c.pending():
+		return false
+	}
+	r.mu.Lock()
+	dev.turns++
+	turn := dev.turns
+	r.mu.Unlock()
+	r.login(d, gateway+turn)
+	return false
+}
+
+// settle ends the troubles. Then every device connects that is not connected, and must get what is due, in time;
+// acknowledges everything, leaves, and comes back: then it must get the next message and nothing else.
+func (r *run) settle() error {
+	r.dials.Wait()
+	if err := r.w.heal(); err != nil {
+		return err
+	}
+	devices := r.known()
+	for _, d := range devices {
+		r.disconnect(Step{Verb: Thaw, Dev: d})
+	}
+	if r.opts.Cap > 0 { // a full mailbox takes nothing until something is acknowledged
+		for _, d := range devices {
+			r.setAcking(d, acking{verb: AckAll})
+		}
+	}
+	if !r.until(r.patience(), func() bool { return r.arrived(devices) }) {
+		r.rec.add(check.Event{Kind: check.Overdue})
+		for _, d := range devices {
+			r.disconnect(Step{Verb: Cut, Dev: d})
+		}
+		if !r.until(r.patience(), func() bool { return r.arrived(devices) }) {
+			return r.unsettled(devices)
+		}
+	}
+	for _, d := range devices {
+		r.setAcking(d, acking{verb: AckAll})
+	}
+	if !r.until(r.patience(), func() bool { return r.allSettled(devices) }) {
+		return fmt.Errorf("some acknowledgements were not answered")
+	}
+	if err := r.leaveAll(devices); err != nil {
+		return err
+	}
+	return r.returnAll(devices)
+}
+
+// unsettled tells why not everything has arrived: nil if messages are missing, which the history tells.
+func (r *run) unsettled(devices []Device) error {
+	if len(check.Missing(r.rec.history(), r.opts)) > 0 {
+		return nil
+	}
+	for _, d := range devices {
+		if r.client(d) == nil {
+			return fmt.Errorf("%v cannot log in", d)
+		}
+	}
+	return fmt.Errorf("a message is not accepted though nothing is wrong any more: %v", r.unaccepted())
+}
+
+// known returns the devices that have ever logged in, by the history.
+func (r *run) known() []Device {
+	in := map[string]bool{}
+	for _, e := range r.rec.history() {
+		if e.Kind == check.LoginOK {
+			in[e.User+" "+e.Device] = true
+		}
+	}
+	var list []Device
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for d := range r.devices {
+		if in[fmt.Sprintf("%s d%d", r.user(d.User), d.Device)] {
+			list = append(list, d)
+		}
+	}
+	slices.SortFunc(list, func(a, b Device) int { return 10*(a.User-b.User) + a.Device - b.Device })
+	return list
+}
+
+// arrived sends again what was not answered, for every other message, and tells whether every device is connected and has
+// everything that it is due.
+func (r *run) arrived(devices []Device) bool {
+	all := true
+	for i, d := range devices {
+		all = r.connected(d, i) && all
+	}
+	if !all {
+		return false
+	}
+	return (r.opts.Cap > 0 || len(r.unaccepted()) == 0) && len(check.Missing(r.rec.history(), r.opts)) == 0
+}
+
+// resendPause is how long a client waits for an answer before it sends again.
+const resendPause = 500 * time.Millisecond
+
+// unaccepted lists the messages that clients insist on, every other one, and are not accepted. Those are sent again from
+// time to time.
+func (r *run) unaccepted() []string {
+	var list []string
+	for user, messages := range r.messages {
+		c := r.anyClient(user)
+		for i, m := range messages {
+			r.mu.Lock()
+			code := r.answers[m.frame.ClientMsgID]
+			r.mu.Unlock()
+			if code == 200 || m.forGood || i%2 == 0 || c == nil {
+				continue
+			}
+			list = append(list, m.frame.ClientMsgID)
+			if time.Since(m.tried) > resendPause {
+				r.transmit(c, m)
+			}
+		}
+	}
+	return list
+}
+
+// anyClient returns a connection of a user, nil if there is none.
+func (r *run) anyClient(user int) *client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for d, dev := range r.devices {
+		if d.User == user && dev.client != nil && dev.client.online() {
+			return dev.client
+		}
+	}
+	return nil
+}
+
+func (r *run) allSettled(devices []Device) bool {
+	for i, d := range devices {
+		if !r.connected(d, i) {
+			return false
+		}
+		if c := r.client(d); c == nil || !c.settled() {
+			return false
+		}
+	}
+	return true
+}
+
+// leaveAll has every device end its connection cleanly.
+func (r *run) leaveAll(devices []Device) error {
+	for i, d := range devices {
+		if c := r.client(d); c != nil {
+			c.leave(i%2 == 0)
+		}
+	}
+	gone := r.until(r.patience(), func() bool {
+		for _, d := range devices {
+			dev := r.device(d)
+			if dev.client != nil && dev.client.open() {
+				return false
+			}
+		}
+		return true
+	})
+	if !gone {
+		return fmt.Errorf("some clean closes were not answered")
+	}
+	return nil
+}
+
+// returnAll has every device connect elsewhere, together with a new one for each user, and get one more message.
+func (r *run) returnAll(devices []Device) error {
+	sender := Device{User: ownerOf}
+	var users []int
+	for _, d := range devices {
+		if !slices.Contains(users, d.User) {
+			users = append(users, d.User)
+		}
+	}
+	for _, u := range users {
+		devices = append(devices, Device{User: u, Device: 9})
+	}
+	ready := func() bool {
+		all := r.connected(sender, 0)
+		for i, d := range devices {
+			all = r.connected(d, i+1) && all
+		}
+		return all
+	}
+	if !r.until(r.patience(), ready) {
+		return fmt.Errorf("some devices could not log in again")
+	}
+	for _, u := range users {
+		r.send(sender, func(f *frame) { f.Type, f.ToID = tChat, r.user(u) }, false)
+	}
+	last := r.messages[ownerOf]
+	arrived := r.until(r.patience(), func() bool {
+		for _, m := range last {
+			r.mu.Lock()
+			code := r.answers[m.frame.ClientMsgID]
+			r.mu.Unlock()
+			if code != 200 {
+				return false
+			}
+		}
+		return len(check.Missing(r.rec.history(), r.opts)) == 0
+	})
+	if !arrived && len(check.Missing(r.rec.history(), r.opts)) == 0 {
+		return fmt.Errorf("a message is not accepted though all is quiet")
+	}
+	return nil
+}
