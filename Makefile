@@ -161,8 +161,9 @@ generate: deps $(CONTROLLER_GEN) $(PROTOC_GEN_GO) $(PROTOC_GEN_GRPC) $(CLUSTER_C
 	helm=$$($(CLUSTER_CLI) tools --print helm)
 	$$helm template imcluster charts/imcluster --namespace $(NAMESPACE) | go run ./internal/generate/manifests config
 	go run ./internal/generate/reference charts/imcluster/files/crd.yaml > docs/configuration.md
+	go run ./internal/generate/wire api/wire api/wire/v1
 	PATH=$(dir $(PROTOC_GEN_GO)):$(dir $(PROTOC_GEN_GRPC)):$$PATH protoc -I . --go_out=. --go_opt=paths=source_relative \
-	  --go-grpc_out=. --go-grpc_opt=paths=source_relative api/peer/v1/peer.proto
+	  --go-grpc_out=. --go-grpc_opt=paths=source_relative api/peer/v1/peer.proto api/wire/v1/frame.proto
 
 .PHONY: generate-check
 generate-check:

@@ -23,11 +23,11 @@ const (
 	CodeRevoked       Code = 305 // the session or its token was revoked; reconnect with a new token only
 	CodeForbidden     Code = 306 // this user may not do that
 
-	CodeMalformed   Code = 400 // not one JSON object in UTF-8
+	CodeMalformed   Code = 400 // not one JSON object in UTF-8, or not a protobuf message
 	CodeBadField    Code = 402 // a field is missing, or its type or value is wrong; the message names it
 	CodeUnknownType Code = 404 // the type is not known here; a newer server may know it
 	CodeNotAllowed  Code = 405 // the type is known, but clients do not send it, or not now
-	CodeBadMessage  Code = 406 // not a text message; the JSON protocol has no binary ones
+	CodeBadMessage  Code = 406 // a binary message where JSON was agreed on, or a text message where protobuf was
 	CodeIdle        Code = 408 // nothing was received for the idle timeout
 	CodeConflict    Code = 409 // what is to be created exists
 	CodeNotFound    Code = 410 // there is no such group

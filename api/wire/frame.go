@@ -8,63 +8,64 @@ import (
 // Type says what a frame is. It is accepted as a JSON string or number and always sent as a string.
 type Type uint8
 
-// Frame types. C→S is sent by clients, S→C by gateways.
+// Frame types. C→S is sent by clients, S→C by gateways. The comments of this list, of [Frame] and of the codes are those of
+// the published schemas.
 const (
-	TypeUnknown          Type = 0  // S→C: answers a frame that could not be understood or is not allowed
-	TypeLogin            Type = 10 // C→S: must be the first frame, unless the handshake carried a token
-	TypeLoginResp        Type = 11 // S→C
+	TypeUnknown          Type = 0  // S→C: answers a frame that could not be understood, or whose type has no answer of its own
+	TypeLogin            Type = 10 // C→S: must be the first frame, unless the handshake carried a token; later ones renew the token
+	TypeLoginResp        Type = 11 // S→C: the answer to a login
 	TypeLogout           Type = 12 // C→S: the device goes offline at once; the gateway closes with 1000
 	TypeHeartbeatTimeout Type = 30 // S→C: nothing was received for the idle timeout; the connection closes
 	TypeReconnect        Type = 31 // S→C: connect again after delayMs; this gateway is going away
 	TypeKicked           Type = 32 // S→C: the device logged in elsewhere; do not reconnect
-	TypePing             Type = 40 // C→S
-	TypePong             Type = 41 // S→C
+	TypePing             Type = 40 // C→S: the client is alive
+	TypePong             Type = 41 // S→C: the answer to a ping
 	TypeOnlineList       Type = 58 // C→S: who is online; if the gateway allows it
-	TypeOnlineListResp   Type = 59 // S→C
-	TypeChat             Type = 80 // both directions
-	TypeChatResp         Type = 81 // S→C: the answer to the sender's chat
+	TypeOnlineListResp   Type = 59 // S→C: a page of users
+	TypeChat             Type = 80 // both directions: a message to a user
+	TypeChatResp         Type = 81 // S→C: the answer to the sender's chat; with code 200 it is stored
 	TypeGroupChat        Type = 82 // both directions: a message to every member of a group
-	TypeGroupChatResp    Type = 83 // S→C: the answer to the sender's group chat
+	TypeGroupChatResp    Type = 83 // S→C: the answer to the sender's group chat; with code 200 it is stored
 	TypeGroup            Type = 84 // C→S: manage a group; action says what
-	TypeGroupResp        Type = 85 // S→C
+	TypeGroupResp        Type = 85 // S→C: the answer to it
 	TypeBroadcast        Type = 86 // both directions: a message to everybody online, not stored; if the gateway allows it
 	TypeBroadcastResp    Type = 87 // S→C: the answer to the sender's broadcast
-	TypeAck              Type = 90 // C→S: the recipient has the message
-	TypeAckResp          Type = 91 // S→C
+	TypeAck              Type = 90 // C→S: this device has the message, and need not be sent it again
+	TypeAckResp          Type = 91 // S→C: the answer to an acknowledgement
 )
 
 // Frame is any frame. Only the fields that its type has, by the table below, are encoded and decoded; the others stay
 // zero.
 type Frame struct {
-	Type             Type
-	Code             Code
-	Message          string // for people; programs look at Code
-	Token            string
-	FromID           string
-	ToID             string
-	UserID           string
-	DeviceID         string
-	Platform         string
-	SessionID        string
-	MsgID            string
-	ClientMsgID      string
-	RequestID        string // of a request without a message, repeated by its answer
-	GroupID          string
-	Action           string // what a GROUP frame asks for: one of the Group… constants
-	Owner            string // of a group
-	Cursor           string // of the next page, or where a page is to begin
-	Users            []string
-	Content          []byte // opaque JSON, passed on byte for byte
-	Time             int64  // server time, Unix milliseconds
-	HeartbeatSeconds int64  // how often the client should ping
-	ExpiresAt        int64  // when the token ends, Unix milliseconds; absent if it does not
-	DelayMS          int64  // how long the client should wait before it reconnects or retries
-	Limit            int64  // how many entries a page may have
-	Count            int64  // how many there are in all
-	Gateways         int64  // how many gateways there are to hand a broadcast to
-	Reached          int64  // how many of them took it
-	Missed           int64  // how many messages before this one were dropped: older than the retention, or over the cap
-	Redelivered      bool   // sent before on this connection, and not acknowledged
+	Type             Type     // what the frame is
+	Code             Code     // the result; the hundreds say what to do about it
+	Message          string   // for people; programs look at the code
+	Token            string   // proves who the client is
+	FromID           string   // the user who sends; of a client's frame, if present, the one who logged in
+	ToID             string   // the user to whom a chat goes
+	UserID           string   // who is logged in
+	DeviceID         string   // one of the user's devices; "default" if the client names none
+	Platform         string   // what the device is: up to 16 characters of a-z, 0-9 and "-"
+	SessionID        string   // stands for this login, for people who read logs
+	MsgID            string   // stands for a message, the same whenever it is sent again
+	ClientMsgID      string   // chosen by the sender of a message: the answer repeats it, and a message sent again with it is the same message
+	RequestID        string   // chosen by the client for a request that is no message; the answer repeats it
+	GroupID          string   // stands for a group; chosen by who creates it
+	Action           string   // what to do with the group: create, add, remove, members or delete
+	Owner            string   // owns the group
+	Cursor           string   // where a page begins; in an answer, where the next one does, absent at the end
+	Users            []string // user ids
+	Content          []byte   // opaque JSON, passed on byte for byte
+	Time             int64    // by the server's clock, Unix milliseconds
+	HeartbeatSeconds int64    // how often the client should ping
+	ExpiresAt        int64    // when the token ends, Unix milliseconds; absent if it does not
+	DelayMS          int64    // how many milliseconds the client should wait before it connects or tries again
+	Limit            int64    // how many entries a page may have
+	Count            int64    // how many there are in all
+	Gateways         int64    // how many gateways there are to hand a broadcast to
+	Reached          int64    // how many of them took it
+	Missed           int64    // how many messages before this one were dropped: older than the retention, or over the cap
+	Redelivered      bool     // sent to this device before, and not acknowledged
 }
 
 // Actions of a GROUP frame.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
@@ -161,14 +162,12 @@ func (fr *Frame) setUsers(v []byte) error {
 // unquote returns what a valid JSON string in quotes stands for. Surrogates that stand alone become U+FFFD.
 func unquote(v []byte) string {
 	plain := v[1 : len(v)-1]
-	for _, c := range plain {
-		if c == '\\' {
-			var s string
-			_ = json.Unmarshal(v, &s) // it is valid
-			return s
-		}
+	if bytes.IndexByte(plain, '\\') < 0 {
+		return string(plain)
 	}
-	return string(plain)
+	var text string
+	_ = json.Unmarshal(v, &text) // it is valid
+	return text
 }
 
 // AppendJSON is Append of [JSON].

@@ -1,12 +1,10 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -196,42 +194,4 @@ func TestTableIsWhole(t *testing.T) {
 			t.Errorf("field %d has no name", f)
 		}
 	}
-}
-
-func FuzzDecodeJSON(f *testing.F) {
-	for _, seed := range []string{
-		`{"token":"2","type":"10"}`, `{"type":"40","fromId":"2"}`,
-		`{"type":"80","fromId":"1","toId":"2","content":{"contentType":1,"body":"测试消息"}}`,
-		`{"type":"90","msgId":"2bfea133-72a8-4315-82aa-80049fe4fb7b"}`, `{"type":80,"toId":"\ud800","content":1e400}`,
-		`[[[[[`, `{"type":"80","toId":"2","content":{"a":"\""}}`, `{}`, `null`, "{\"type\":\"40\"}\x00", `{"type":"12","x":"\\"}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		before := bytes.Clone(data)
-		fr, err := DecodeJSON(data)
-		if !bytes.Equal(before, data) {
-			t.Fatal("the input was changed")
-		}
-		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Message == "" || e.Code.OK() || !utf8.ValidString(e.Message) {
-				t.Fatalf("error %#v", err)
-			}
-			return
-		}
-		if !json.Valid(data) || !fr.Type.ClientMaySend() {
-			t.Fatalf("accepted %q as %+v", data, fr)
-		}
-		if fr.Content != nil && (!json.Valid(fr.Content) || !bytes.Contains(data, fr.Content)) {
-			t.Fatalf("content %q is not that of %q", fr.Content, data)
-		}
-		again, err := DecodeJSON(AppendJSON(nil, &fr))
-		if err != nil {
-			t.Fatalf("%q was encoded to what cannot be decoded: %v", data, err)
-		}
-		if diff := cmp.Diff(fr, again); diff != "" {
-			t.Fatalf("%q changed: -first +second\n%s", data, diff)
-		}
-	})
 }

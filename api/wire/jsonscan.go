@@ -86,18 +86,18 @@ func (s *scanner) space() {
 
 // value passes over a value, which may be nested depth levels deep.
 func (s *scanner) value(depth int) error {
-	switch c := s.peek(); {
-	case c == '"':
+	switch s.peek() {
+	case '"':
 		return s.text()
-	case c == '{':
+	case '{':
 		return s.object(depth, nil)
-	case c == '[':
+	case '[':
 		return s.array(depth)
-	case c == 't':
+	case 't':
 		return s.literal("true")
-	case c == 'f':
+	case 'f':
 		return s.literal("false")
-	case c == 'n':
+	case 'n':
 		return s.literal("null")
 	default:
 		return s.number()

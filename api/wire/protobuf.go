@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -10,10 +11,19 @@ import (
 // The encoding is written by hand from the table: generated code would take three times as long for a chat. Tests
 // compare the two.
 
+// fieldOrders are the fields of each type by their numbers, the order in which generated code writes them.
+var fieldOrders = func() (orders [len(frames)][]field) {
+	for t := range frames {
+		orders[t] = slices.Clone(frames[t].fields)
+		slices.SortFunc(orders[t], func(a, b field) int { return int(fieldTable[a].number - fieldTable[b].number) })
+	}
+	return orders
+}()
+
 // AppendProtobuf is Append of [Protobuf].
 func AppendProtobuf(dst []byte, fr *Frame) []byte {
 	dst = appendVarint(dst, numberOfType, uint64(fr.Type))
-	for _, f := range frames[fr.Type].fields {
+	for _, f := range fieldOrders[fr.Type] {
 		switch info := &fieldTable[f]; info.kind {
 		case kindText:
 			if text := *fr.text(f); text != "" {
