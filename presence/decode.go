@@ -2,6 +2,7 @@ package presence
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -23,25 +24,10 @@ func parseBatch(body []byte) ([]string, error) {
 	var request struct {
 		Users *[]*string `json:"users"`
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&request)
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			return nil, invalid("the body goes on after the JSON object")
-		}
+	if err := parseObject(body, &request, `{"users":["..."]}`); err != nil {
+		return nil, err
 	}
-	var mistyped *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &mistyped) && mistyped.Field == "":
-		return nil, invalid("the body must be a JSON object")
-	case errors.As(err, &mistyped):
-		return nil, invalid("users: must be a list of strings, but holds a JSON %s", mistyped.Value)
-	case errors.Is(err, io.EOF):
-		return nil, invalid(`the body is empty; send {"users":["..."]}`)
-	case err != nil:
-		return nil, invalid("the body cannot be read: %s", strings.TrimPrefix(err.Error(), "json: "))
-	case request.Users == nil:
+	if request.Users == nil {
 		return nil, invalid("users: is missing; list the user ids to ask for")
 	}
 	ids := make([]string, len(*request.Users))
@@ -52,6 +38,35 @@ func parseBatch(body []byte) ([]string, error) {
 		ids[i] = *id
 	}
 	return ids, nil
+}
+
+// kinds are what fields of bodies are, for who got one wrong; the others are strings.
+var kinds = map[string]string{"users": "a list of strings", "members": "a list of strings", "everyone": "true or false"}
+
+// parseObject reads a body into a struct, and describes what is wrong with it.
+func parseObject(body []byte, into any, example string) error {
+	if !utf8.Valid(body) {
+		return invalid("the body is not UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil {
+		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
+			return invalid("the body goes on after the JSON object")
+		}
+		return nil
+	}
+	mistyped, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case ok && mistyped.Field == "":
+		return invalid("the body must be a JSON object")
+	case ok:
+		return invalid("%s: must be %s, but holds a JSON %s", mistyped.Field, cmp.Or(kinds[mistyped.Field], "a string"), mistyped.Value)
+	case errors.Is(err, io.EOF):
+		return invalid("the body is empty; send %s", example)
+	}
+	return invalid("the body cannot be read: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // parsePlainBatch reads a body without escapes and with no member but users. It refuses everything else, and anything

@@ -112,15 +112,17 @@ func (g *gateway) Replaced(store.Session) {}
 
 func (g *gateway) Revoked(store.Revocation) {}
 
+func (g *gateway) Suspect(string) {}
+
 // logIn registers a session of a user.
 func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
 	t.Helper()
 	s := store.Session{User: user, Device: "phone", Platform: "ios", Conn: conn}
-	_, since, err := g.member.Register(t.Context(), s)
+	login, err := g.member.Register(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Since = since
+	s.Since = login.Since
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sessions[user] = s

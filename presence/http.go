@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,11 +25,19 @@ import (
 const (
 	codeInvalidArgument  = "invalid_argument"
 	codeTooManyUsers     = "too_many_users"
+	codeTooMuch          = "too_much"
 	codeUnauthenticated  = "unauthenticated"
+	codeForbidden        = "forbidden"
 	codeNotFound         = "not_found"
+	codeGroupNotFound    = "group_not_found"
+	codeGroupExists      = "group_exists"
+	codeTooManyMembers   = "too_many_members"
+	codeTooManyRevoked   = "too_many_revocations"
 	codeMethodNotAllowed = "method_not_allowed"
 	codeTooLarge         = "too_large"
 	codeUnsupportedMedia = "unsupported_media_type"
+	codeMailboxFull      = "mailbox_full"
+	codeStoreFull        = "store_full"
 	codeUnavailable      = "unavailable"
 	codeInternal         = "internal"
 )
@@ -48,10 +58,17 @@ func invalid(format string, args ...any) error {
 	return &requestError{http.StatusBadRequest, codeInvalidArgument, fmt.Sprintf(format, args...)}
 }
 
+// setRetryAfter tells when to try again, if that may help.
+func (e *requestError) setRetryAfter(w http.ResponseWriter) {
+	if e.status == http.StatusServiceUnavailable || e.status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+}
+
 // handler answers a request, or returns the error to answer with and has written nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// route serves one path. The method of a route with GET also covers HEAD.
+// route serves one method of a path; GET covers HEAD too.
 type route struct {
 	method, path string
 	handle       handler
@@ -61,18 +78,28 @@ type route struct {
 // takes is JSON as well.
 func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
 	mux := http.NewServeMux()
+	methods := map[string]map[string]handler{} // by path
 	for _, rt := range routes {
-		mux.Handle(rt.path, s.observe(rt.path, func(w http.ResponseWriter, r *http.Request) error {
-			if err := authenticate(r, keys); err != nil {
-				w.Header().Set("WWW-Authenticate", `Bearer realm="imcluster"`)
-				return err
-			}
-			if r.Method != rt.method && (r.Method != http.MethodHead || rt.method != http.MethodGet) {
-				w.Header().Set("Allow", allow(rt.method))
-				return &requestError{http.StatusMethodNotAllowed, codeMethodNotAllowed, rt.path + " takes " + allow(rt.method)}
-			}
-			return rt.handle(w, r)
-		}))
+		if methods[rt.path] == nil {
+			methods[rt.path] = map[string]handler{}
+			mux.Handle(rt.path, s.observe(rt.path, func(w http.ResponseWriter, r *http.Request) error {
+				if err := authenticate(r, keys); err != nil {
+					w.Header().Set("WWW-Authenticate", `Bearer realm="imcluster"`)
+					return err
+				}
+				handle, ok := methods[rt.path][r.Method]
+				if !ok {
+					allowed := allow(methods[rt.path])
+					w.Header().Set("Allow", allowed)
+					return &requestError{http.StatusMethodNotAllowed, codeMethodNotAllowed, rt.path + " takes " + allowed}
+				}
+				return handle(w, r)
+			}))
+		}
+		methods[rt.path][rt.method] = rt.handle
+		if rt.method == http.MethodGet {
+			methods[rt.path][http.MethodHead] = rt.handle
+		}
 	}
 	mux.Handle("/", s.observe("other", func(http.ResponseWriter, *http.Request) error {
 		paths := make([]string, len(routes))
@@ -84,11 +111,8 @@ func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
 	return mux
 }
 
-func allow(method string) string {
-	if method == http.MethodGet {
-		return "GET, HEAD"
-	}
-	return method
+func allow(methods map[string]handler) string {
+	return strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
 }
 
 // authenticate checks the bearer token against all accepted keys, taking the same time whichever of them it is.
@@ -131,6 +155,13 @@ func (s *Server) observe(path string, h handler) http.Handler {
 
 // fail answers with err.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, path string, err error) {
+	if refused, ok := errors.AsType[*refusedMessage](err); ok {
+		if refused.status >= http.StatusInternalServerError {
+			s.logOutage(path, err)
+		}
+		refused.write(w)
+		return
+	}
 	var request *requestError
 	switch {
 	case errors.As(err, &request):
@@ -152,14 +183,12 @@ const outageLogSeconds = 10
 func (s *Server) logOutage(path string, err error) {
 	now, last := time.Now().Unix(), s.outage.Load()
 	if now-last >= outageLogSeconds && s.outage.CompareAndSwap(last, now) {
-		s.log.Warn("Redis could not be asked", "route", path, "error", err)
+		s.log.Warn("a request could not be served: Redis or the gateways do not answer", "route", path, "error", err)
 	}
 }
 
 func writeError(w http.ResponseWriter, e *requestError) {
-	if e.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
-	}
+	e.setRetryAfter(w)
 	body, _ := json.Marshal(internalapi.ErrorBody{Error: internalapi.ErrorDetail{Code: e.code, Message: e.message}})
 	writeJSON(w, e.status, body)
 }

@@ -23,7 +23,11 @@ import (
 var loginTime = time.Date(2026, 3, 1, 12, 0, 0, 250e6, time.UTC)
 
 // fakeModel knows the users on.. (online), off.. (offline); it panics when asked for "panic".
-type fakeModel struct{ err error }
+type fakeModel struct {
+	err  error
+	did  []string // changes that were asked for
+	keys []string // of the groups that were created
+}
 
 func (f *fakeModel) Users(_ context.Context, ids []string) ([]store.User, time.Time, bool) {
 	users := make([]store.User, len(ids))
@@ -82,6 +86,7 @@ func newTestServer(t *testing.T, m model) *Server {
 
 type request struct {
 	method, target, key, contentType, body string
+	header                                 map[string]string
 }
 
 // answer is what a request got.
@@ -104,6 +109,9 @@ func (q request) do(t *testing.T, h http.Handler) answer {
 	}
 	if q.contentType != "" {
 		r.Header.Set("Content-Type", q.contentType)
+	}
+	for name, value := range q.header {
+		r.Header.Set(name, value)
 	}
 	resp, err := server.Client().Do(r)
 	if err != nil {
@@ -135,7 +143,7 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 		{"count", "GET", "/v1/online/count", "", `{"users":2,"sessions":3,"gateways":[{"pod":"gw-1","sessions":3}],"asOf":"2026-03-01T12:00:00.250Z","degraded":false}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			resp := request{tc.method, tc.target, "api", "", tc.body}.do(t, s.publicHandler())
+			resp := request{tc.method, tc.target, "api", "", tc.body, nil}.do(t, s.publicHandler())
 			if resp.status != 200 || resp.body != tc.want {
 				t.Errorf("status %d\n got %s\nwant %s", resp.status, resp.body, tc.want)
 			}
@@ -146,7 +154,7 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 func TestUserIDsOfAllKindsInThePath(t *testing.T) {
 	s := newTestServer(t, &fakeModel{})
 	for _, id := range []string{"a:b", "a/b", "//", "{x}", "测试", "😀", "a b", "a+b", "a%2Fb", "?", "#", ".", "..", `"\`, "<&>", "presence:batchGet", strings.Repeat("😀", 32)} {
-		resp := request{"GET", "/v1/presence/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E"), "api", "", ""}.do(t, s.publicHandler())
+		resp := request{"GET", "/v1/presence/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E"), "api", "", "", nil}.do(t, s.publicHandler())
 		var got struct{ User string }
 		if err := json.Unmarshal([]byte(resp.body), &got); err != nil || resp.status != 200 || got.User != id {
 			t.Errorf("%q: status %d, body %s, %v", id, resp.status, resp.body, err)
@@ -230,8 +238,8 @@ func checkError(t *testing.T, resp answer, status int, code, says string) {
 
 func TestHeadIsGetWithoutBody(t *testing.T) {
 	s := newTestServer(t, &fakeModel{})
-	get := request{"GET", "/v1/presence/on1", "api", "", ""}.do(t, s.publicHandler())
-	head := request{"HEAD", "/v1/presence/on1", "api", "", ""}.do(t, s.publicHandler())
+	get := request{"GET", "/v1/presence/on1", "api", "", "", nil}.do(t, s.publicHandler())
+	head := request{"HEAD", "/v1/presence/on1", "api", "", "", nil}.do(t, s.publicHandler())
 	if head.status != 200 || head.header.Get("Content-Length") != get.header.Get("Content-Length") || head.body != "" {
 		t.Errorf("HEAD answered %+v", head)
 	}
@@ -246,19 +254,19 @@ func TestListAndCountAreUnavailableWithoutRedis(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newTestServer(t, m)
 			for _, target := range []string{"/v1/online", "/v1/online/count"} {
-				checkError(t, request{"GET", target, "api", "", ""}.do(t, s.publicHandler()), 503, "unavailable", "try again")
+				checkError(t, request{"GET", target, "api", "", "", nil}.do(t, s.publicHandler()), 503, "unavailable", "try again")
 			}
-			checkError(t, request{"GET", "/internal/incarnations", "peer", "", ""}.do(t, s.internalHandler()), 503, "unavailable", "try again")
-			checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":["a"]}`}.do(t, s.internalHandler()), 503, "unavailable", "try again")
+			checkError(t, request{"GET", "/internal/incarnations", "peer", "", "", nil}.do(t, s.internalHandler()), 503, "unavailable", "try again")
+			checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":["a"]}`, nil}.do(t, s.internalHandler()), 503, "unavailable", "try again")
 		})
 	}
 	s := newTestServer(t, &fakeModel{err: errors.New("a bug")})
-	checkError(t, request{"GET", "/v1/online", "api", "", ""}.do(t, s.publicHandler()), 500, "internal", "log")
+	checkError(t, request{"GET", "/v1/online", "api", "", "", nil}.do(t, s.publicHandler()), 500, "internal", "log")
 }
 
 func TestBeforeTheFirstContactUsersAreUnknown(t *testing.T) {
 	s := newTestServer(t, nil)
-	resp := request{"POST", "/v1/presence:batchGet", "api", "application/json; charset=utf-8", `{"users":["on1","x"]}`}.do(t, s.publicHandler())
+	resp := request{"POST", "/v1/presence:batchGet", "api", "application/json; charset=utf-8", `{"users":["on1","x"]}`, nil}.do(t, s.publicHandler())
 	if resp.status != 200 || strings.Count(resp.body, `"state":"unknown","reason":"unavailable"`) != 2 || !strings.Contains(resp.body, `"degraded":true`) {
 		t.Errorf("status %d, %s", resp.status, resp.body)
 	}
@@ -291,6 +299,6 @@ func TestInternalAPIServesTheOperator(t *testing.T) {
 	if _, err := client.Incarnations(t.Context()); !errors.Is(err, internalapi.ErrUnauthenticated) {
 		t.Errorf("with the API key: %v", err)
 	}
-	checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":["a",""]}`}.do(t, s.internalHandler()), 400, "invalid_argument", "epochs[1]")
-	checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":7}`}.do(t, s.internalHandler()), 400, "invalid_argument", "epochs")
+	checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":["a",""]}`, nil}.do(t, s.internalHandler()), 400, "invalid_argument", "epochs[1]")
+	checkError(t, request{"POST", "/internal/fence", "peer", "", `{"epochs":7}`, nil}.do(t, s.internalHandler()), 400, "invalid_argument", "epochs")
 }

@@ -31,6 +31,10 @@ type instruments struct {
 	batch    metric.Int64Histogram
 	answers  metric.Int64Counter
 	degraded metric.Int64Counter
+
+	messages    metric.Float64Histogram
+	groups      metric.Int64Counter
+	revocations metric.Int64Counter
 }
 
 // newInstruments registers the metrics. Every presence pod reports the same number of users and sessions online; take
@@ -38,7 +42,7 @@ type instruments struct {
 func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider, m model) (*instruments, error) {
 	meter := meters.Meter(scope)
 	i := &instruments{tracer: tracers.Tracer(scope)}
-	var errs [7]error
+	var errs [10]error
 	i.duration, errs[0] = meter.Float64Histogram("imcluster_presence_request_duration", metric.WithUnit("s"),
 		metric.WithDescription("Time to answer HTTP requests, by route, method and status code."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5))
@@ -49,6 +53,13 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider, m
 		metric.WithDescription("Users answered about, by state and reason."))
 	i.degraded, errs[3] = meter.Int64Counter("imcluster_presence_degraded_answers",
 		metric.WithDescription("Answers to requests in which something could not be read."))
+	i.messages, errs[7] = meter.Float64Histogram("imcluster_presence_message_duration", metric.WithUnit("s"),
+		metric.WithDescription("Time to send messages of the back end, by target and result: ok or the code of the error."),
+		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
+	i.groups, errs[8] = meter.Int64Counter("imcluster_presence_group_changes",
+		metric.WithDescription("Requests to change groups, by change and result."))
+	i.revocations, errs[9] = meter.Int64Counter("imcluster_presence_revocations",
+		metric.WithDescription("Requests to disconnect, by scope and result."))
 	var users, sessions metric.Int64ObservableGauge
 	users, errs[4] = meter.Int64ObservableGauge("imcluster_online_users",
 		metric.WithDescription("Users online in the whole IMCluster."))
@@ -89,7 +100,7 @@ func (i *instruments) finish(ctx context.Context, span trace.Span, method, path 
 // known returns the method if the service has a use for it: callers must not be able to make metric labels up.
 func known(method string) string {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete:
 		return method
 	}
 	return "other"
@@ -128,4 +139,45 @@ next:
 				attribute.String("state", string(f.state)), attribute.String("reason", string(f.reason))))
 		}
 	}
+}
+
+// What a message is sent to, the label target of the messages metric.
+const (
+	targetUser     = "user"
+	targetUsers    = "users"
+	targetGroup    = "group"
+	targetEveryone = "everyone"
+)
+
+// sent counts a message that was handed to a gateway.
+func (i *instruments) sent(ctx context.Context, target, result string, took time.Duration) {
+	i.messages.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("target", target), attribute.String("result", result)))
+}
+
+// changed counts a change of a group.
+func (i *instruments) changed(ctx context.Context, change string, err error) {
+	i.groups.Add(ctx, 1, metric.WithAttributes(attribute.String("change", change), resultOf(err)))
+}
+
+// revoked counts a revocation.
+func (i *instruments) revoked(ctx context.Context, r store.Revocation, err error) {
+	scope := "user"
+	switch {
+	case r.TokenID != "":
+		scope = "token"
+	case r.Device != "":
+		scope = "device"
+	}
+	i.revocations.Add(ctx, 1, metric.WithAttributes(attribute.String("scope", scope), resultOf(err)))
+}
+
+func resultOf(err error) attribute.KeyValue {
+	result := "ok"
+	switch {
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		result = "unavailable"
+	case err != nil:
+		result = "refused"
+	}
+	return attribute.String("result", result)
 }

@@ -16,6 +16,15 @@ type model interface {
 	Counts(ctx context.Context) (store.Counts, error)
 	Incarnations(ctx context.Context) (list []store.Incarnation, degraded bool, err error)
 	Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs []string) (fenced, unknown []store.Epoch, err error)
+	Gateways() []store.Peer
+
+	CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (store.Group, error)
+	AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
+	RemoveMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
+	Members(ctx context.Context, id, actor, cursor string, limit int) (store.MemberPage, error)
+	DeleteGroup(ctx context.Context, id, actor string) error
+	Revoke(ctx context.Context, r store.Revocation, ttl time.Duration) error
+	Reinstate(ctx context.Context, user string) error
 }
 
 // lateStore is a model that answers from the start, "unavailable" until Redis has been reached once, and within the timeout.
@@ -49,42 +58,83 @@ func (l *lateStore) Users(ctx context.Context, ids []string) ([]store.User, time
 	return users, time.Now(), true
 }
 
-func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
+// ask asks the store within the timeout.
+func ask[T any](ctx context.Context, l *lateStore, question func(context.Context, model) (T, error)) (answer T, err error) {
 	m, err := l.get()
 	if err != nil {
-		return store.Page{}, err
+		return answer, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	return m.Online(ctx, cursor, limit)
+	return question(ctx, m)
+}
+
+// nothing is the answer of what returns only an error.
+type nothing struct{}
+
+func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.Page, error) { return m.Online(ctx, cursor, limit) })
 }
 
 func (l *lateStore) Counts(ctx context.Context) (store.Counts, error) {
-	m, err := l.get()
-	if err != nil {
-		return store.Counts{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return m.Counts(ctx)
+	return ask(ctx, l, func(ctx context.Context, m model) (store.Counts, error) { return m.Counts(ctx) })
 }
 
-func (l *lateStore) Incarnations(ctx context.Context) ([]store.Incarnation, bool, error) {
-	m, err := l.get()
-	if err != nil {
-		return nil, true, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return m.Incarnations(ctx)
+func (l *lateStore) Incarnations(ctx context.Context) (list []store.Incarnation, degraded bool, err error) {
+	list, err = ask(ctx, l, func(ctx context.Context, m model) (list []store.Incarnation, err error) {
+		list, degraded, err = m.Incarnations(ctx)
+		return list, err
+	})
+	return list, degraded || err != nil, err
 }
 
 func (l *lateStore) Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs []string) (fenced, unknown []store.Epoch, err error) {
+	fenced, err = ask(ctx, l, func(ctx context.Context, m model) (fenced []store.Epoch, err error) {
+		fenced, unknown, err = m.Fence(ctx, epochs, banPodUIDs)
+		return fenced, err
+	})
+	return fenced, unknown, err
+}
+
+func (l *lateStore) Gateways() []store.Peer {
 	m, err := l.get()
 	if err != nil {
-		return nil, nil, err
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return m.Fence(ctx, epochs, banPodUIDs)
+	return m.Gateways()
+}
+
+func (l *lateStore) CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (store.Group, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.Group, error) {
+		return m.CreateGroupOnce(ctx, key, id, owner, members)
+	})
+}
+
+func (l *lateStore) AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.Group, error) { return m.AddMembers(ctx, id, actor, users) })
+}
+
+func (l *lateStore) RemoveMembers(ctx context.Context, id, actor string, users []string) (store.Group, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.Group, error) { return m.RemoveMembers(ctx, id, actor, users) })
+}
+
+func (l *lateStore) Members(ctx context.Context, id, actor, cursor string, limit int) (store.MemberPage, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.MemberPage, error) {
+		return m.Members(ctx, id, actor, cursor, limit)
+	})
+}
+
+func (l *lateStore) DeleteGroup(ctx context.Context, id, actor string) error {
+	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.DeleteGroup(ctx, id, actor) })
+	return err
+}
+
+func (l *lateStore) Revoke(ctx context.Context, r store.Revocation, ttl time.Duration) error {
+	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.Revoke(ctx, r, ttl) })
+	return err
+}
+
+func (l *lateStore) Reinstate(ctx context.Context, user string) error {
+	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.Reinstate(ctx, user) })
+	return err
 }

@@ -24,6 +24,15 @@ func (s *Server) publicHandler() http.Handler {
 		route{http.MethodPost, "/v1/presence:batchGet", s.batchGet},
 		route{http.MethodGet, "/v1/online", s.listOnline},
 		route{http.MethodGet, "/v1/online/count", s.countOnline},
+		route{http.MethodPost, "/v1/messages", s.sendMessage},
+		route{http.MethodPost, "/v1/groups", s.createGroup},
+		route{http.MethodGet, "/v1/groups/{group}", s.getGroup},
+		route{http.MethodDelete, "/v1/groups/{group}", s.deleteGroup},
+		route{http.MethodGet, "/v1/groups/{group}/members", s.listMembers},
+		route{http.MethodPost, "/v1/groups/{group}/members:add", s.addMembers},
+		route{http.MethodPost, "/v1/groups/{group}/members:remove", s.removeMembers},
+		route{http.MethodPost, "/v1/users/{user}/disconnect", s.disconnect},
+		route{http.MethodDelete, "/v1/users/{user}/disconnect", s.reinstate},
 	)
 }
 

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -26,6 +27,7 @@ import (
 const (
 	DefaultMaxQueryUsers = 5000
 	DefaultQueryTimeout  = 2 * time.Second
+	DefaultSendTimeout   = 10 * time.Second
 )
 
 // Limits of the HTTP servers. The write timeout covers the largest answer, 5,000 users with devices, to a slow reader.
@@ -51,12 +53,17 @@ type Config struct {
 	Store store.Config
 	// APIKey is what callers of the public API authenticate with.
 	APIKey *secretdir.Secret
-	// PeerKey is what callers of the internal API authenticate with. Required with InternalListen.
+	// PeerKey is what callers of the internal API authenticate with, and what the server proves to gateways that it sends
+	// messages by. Required with InternalListen; without it no messages can be sent.
 	PeerKey *secretdir.Secret
+	// Cluster is the UID of the IMCluster, the same as the gateways'. Store.Owner is set to it if that is empty.
+	Cluster string
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
+	// SendTimeout is how long a gateway may take to send a message; zero means 10 s: more than a gateway waits for Redis.
+	SendTimeout time.Duration
 	// ShutdownDelay is how long to go on serving after readiness was taken away, so that the news gets around.
 	ShutdownDelay time.Duration
 	// Logger; nil means no logs. User ids appear at no level.
@@ -77,6 +84,9 @@ type Server struct {
 	internal *endpoint // nil if not served
 	ops      *endpoint // nil if not served
 
+	publisher publisher // nil without a peer key
+	closePeer func()    // ends the publisher
+
 	stopping atomic.Bool
 	outage   atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
 }
@@ -92,6 +102,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
+	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, DefaultSendTimeout)
+	cfg.Store.Owner = cmp.Or(cfg.Store.Owner, cfg.Cluster)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -105,7 +117,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store.Meter == nil {
 		cfg.Store.Meter = cfg.Meters
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}}
+	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}, closePeer: func() {}}
+	if cfg.PeerKey != nil {
+		p := peer.NewPublisher(peer.PublisherConfig{Cluster: cfg.Cluster, Keys: cfg.PeerKey, Gateways: s.gateways, Logger: cfg.Logger})
+		s.publisher, s.closePeer = p, p.Close
+	}
 	var err error
 	if s.telem, err = newInstruments(cfg.Meters, cfg.Tracers, s.model); err != nil {
 		return nil, fmt.Errorf("new presence server: %w", err)
@@ -115,6 +131,16 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	return s, nil
+}
+
+// gateways are those that messages can be sent by.
+func (s *Server) gateways() (list []peer.Gateway) {
+	for _, g := range s.model.Gateways() {
+		if !g.Draining {
+			list = append(list, peer.Gateway{Epoch: string(g.Epoch), Address: g.Address})
+		}
+	}
+	return list
 }
 
 // endpoint is a listener and the server on it.
@@ -166,6 +192,7 @@ func (s *Server) eachEndpoint(f func(*endpoint)) {
 // Close releases the addresses of a server that was never run.
 func (s *Server) Close() {
 	s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
+	s.closePeer()
 }
 
 // Addr is the address of the public API.
@@ -238,6 +265,7 @@ func (s *Server) finish() {
 			_ = e.server.Close()
 		}
 	})
+	s.closePeer()
 }
 
 // tend opens the store, trying until it succeeds, and then keeps the model until ctx ends.

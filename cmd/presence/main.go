@@ -1,4 +1,4 @@
-// Command presence answers who is online.
+// Command presence answers who is online, and sends messages for the application's back end.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main("presence", "Answers who is online in an IMCluster, over HTTP.", &command{}))
+	os.Exit(cli.Main("presence", "Answers who is online in an IMCluster, and sends messages, over HTTP.", &command{}))
 }
 
 // command holds the flags of the program.
@@ -25,7 +25,7 @@ type command struct {
 	OpsListen      string `default:":8081" help:"Address of /livez, /readyz and /metrics."`
 
 	APIKeyDir  string `name:"api-key-dir" required:"" placeholder:"DIR" help:"Directory of a mounted Secret whose files 'current' and, optionally, 'previous' are the API keys that are accepted."`
-	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API."`
+	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API, which is also shown to gateways."`
 	ClusterUID string `name:"cluster-uid" help:"UID of the IMCluster, which owns the keys in Redis. Unset: not checked."`
 
 	Redis redisflags.Flags `embed:"" prefix:"redis-"`
@@ -90,7 +90,7 @@ func (c *command) config() (presence.Config, error) {
 	if cfg.Store, err = c.Redis.Config(); err != nil {
 		return presence.Config{}, err
 	}
-	cfg.Store.Owner, cfg.Store.Retention = c.ClusterUID, c.LastSeenRetention
+	cfg.Cluster, cfg.Store.Retention = c.ClusterUID, c.LastSeenRetention
 	cfg.Store.LeaseTTL, cfg.Store.Grace = c.LeaseTTL, c.Grace
 	if cfg.APIKey, err = secretdir.Open(c.APIKeyDir); err != nil {
 		return presence.Config{}, cli.Configf("--api-key-dir: %w", err)

@@ -48,7 +48,7 @@ func TestFlagsBecomeConfiguration(t *testing.T) {
 		cfg.InternalListen != ":8082" || cfg.OpsListen != ":8081" || cfg.MaxQueryUsers != 5000 || cfg.ShutdownDelay != 5*time.Second {
 		t.Errorf("got %+v", cfg)
 	}
-	if st := cfg.Store; st.Owner != "uid" || st.Retention != 24*time.Hour || st.Grace != 3*time.Second || st.LeaseTTL != 15*time.Second || st.Addresses[0] != "redis:6379" {
+	if st := cfg.Store; cfg.Cluster != "uid" || st.Retention != 24*time.Hour || st.Grace != 3*time.Second || st.LeaseTTL != 15*time.Second || st.Addresses[0] != "redis:6379" {
 		t.Errorf("got %+v", st)
 	}
 }

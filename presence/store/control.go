@@ -78,10 +78,11 @@ type controlEntry struct {
 	Token  string `json:"t,omitempty"`
 	Before int64  `json:"b"` // unix ms
 	At     int64  `json:"a"` // unix ms
+	Reason string `json:"r,omitempty"`
 }
 
 func encodeControl(r Revocation) string {
-	b, _ := json.Marshal(controlEntry{r.User, r.Device, r.TokenID, r.Before.UnixMilli(), r.At.UnixMilli()}) // strings and numbers
+	b, _ := json.Marshal(controlEntry{r.User, r.Device, r.TokenID, r.Before.UnixMilli(), r.At.UnixMilli(), r.Reason}) // strings and numbers
 	return string(b)
 }
 
@@ -99,7 +100,7 @@ func parseControl(entry any) (n int64, r Revocation, ok bool) {
 		return n, r, false
 	}
 	return n, Revocation{
-		User: e.User, Device: e.Device, TokenID: e.Token,
+		User: e.User, Device: e.Device, TokenID: e.Token, Reason: e.Reason,
 		Before: time.UnixMilli(e.Before), At: time.UnixMilli(e.At),
 	}, true
 }

@@ -31,6 +31,8 @@ type Revocation struct {
 	// At is when it was revoked, by the clock that [Session.Since] is told by: sessions since then were held against it
 	// when they logged in. Zero means any session. It is set by [Store.Revoke].
 	At time.Time
+	// Reason is for the people whose sessions end; may be empty.
+	Reason string
 }
 
 // Covers tells whether a session has to end.

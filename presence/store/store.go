@@ -28,6 +28,7 @@ type Store struct {
 
 	// Caches, refreshed by whoever reads.
 	records atomic.Pointer[map[Epoch]record]
+	latest  atomic.Pointer[table] // with its records
 	metas   [Partitions]atomic.Pointer[meta]
 	counts  countsCache
 

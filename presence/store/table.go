@@ -103,6 +103,7 @@ func (s *Store) table(r *tableRead) *table {
 			t.records[Epoch(textOf(records[i]))] = parseRecord(textOf(records[i+1]))
 		}
 		s.records.Store(&t.records)
+		s.latest.Store(t)
 	}
 	return t
 }

@@ -1,6 +1,9 @@
 package store
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // view is the lease table as the member saw it last.
 type view struct {
@@ -29,15 +32,22 @@ func (m *Member) Peer(e Epoch) (Peer, bool) {
 	return p, ok
 }
 
+// Gateways returns the gateways that were live when the lease table was last read, which [Store.Keep] does every second, in
+// no order.
+func (s *Store) Gateways() []Peer {
+	t := s.latest.Load()
+	if t == nil {
+		return nil
+	}
+	return newView(t).list()
+}
+
 // Peers returns the gateways that were live a second ago, the caller included, in no order.
 func (m *Member) Peers() []Peer {
-	v := m.view.Load()
-	list := make([]Peer, 0, len(v.peers))
-	for _, p := range v.peers {
-		list = append(list, p)
-	}
-	return list
+	return m.view.Load().list()
 }
+
+func (v *view) list() []Peer { return slices.Collect(maps.Values(v.peers)) }
 
 // waiter is a Locate that waits for the next look at the lease table.
 type waiter struct {
