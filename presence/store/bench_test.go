@@ -36,7 +36,7 @@ func BenchmarkRegister(b *testing.B) {
 					return
 				}
 				s := Session{User: ids[i%uint64(len(ids))], Device: "d0000000", Platform: "web", Conn: i}
-				if _, _, err := g.member.Register(context.Background(), s); err != nil {
+				if _, err := g.member.Register(context.Background(), s); err != nil {
 					b.Error(err)
 					return
 				}
@@ -118,7 +118,7 @@ func BenchmarkMemory(b *testing.B) {
 				}
 				empty := usedMemory(b, r)
 				eachUser(b, users, func(i int, s Session) error {
-					_, _, err := gateways[i/perGateway].member.Register(context.Background(), s)
+					_, err := gateways[i/perGateway].member.Register(context.Background(), s)
 					return err
 				})
 				b.ReportMetric(float64(usedMemory(b, r)-empty)/float64(users), "B/session")
@@ -129,7 +129,7 @@ func BenchmarkMemory(b *testing.B) {
 				g, r := benchGateway(b)
 				empty := usedMemory(b, r)
 				eachUser(b, users, func(_ int, s Session) error {
-					_, _, err := g.member.Register(context.Background(), s)
+					_, err := g.member.Register(context.Background(), s)
 					g.member.Unregister(s, time.Now())
 					return err
 				})

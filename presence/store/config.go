@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -47,6 +48,15 @@ type Config struct {
 	Grace time.Duration
 	// Retention is how long last seen is remembered. Zero means 168 h.
 	Retention time.Duration
+	// Mailbox bounds what is stored for a user.
+	Mailbox MailboxConfig
+	// Durability of a message that was stored.
+	Durability Durability
+	// MaxDevices is how many devices of one user may be connected at once. Zero means 16.
+	MaxDevices int
+	// MemoryLimit is the share of Redis' maxmemory from which on no message is stored. Zero means 0.85. A Redis without
+	// maxmemory takes all.
+	MemoryLimit float64
 	// OpTimeout is how long a write may wait before it is refused with ErrUnavailable. Zero means 5 s.
 	OpTimeout time.Duration
 	// Fresh says that the caller has started this Redis just now, empty: its first lease table is trusted at once.
@@ -57,6 +67,29 @@ type Config struct {
 	Logger *slog.Logger
 	// Meter; nil means no metrics.
 	Meter metric.MeterProvider
+}
+
+// Durability says what a message that was stored survives.
+type Durability string
+
+// Durabilities. Both survive gateways; beyond that the default is what Redis' own persistence is set to.
+const (
+	// DurabilityDefault acknowledges a message when Redis has it.
+	DurabilityDefault Durability = ""
+	// DurabilityReplicated acknowledges a message when a replica of its Redis has it too (WAIT 1).
+	DurabilityReplicated Durability = "replicated"
+)
+
+// MailboxConfig bounds what is stored for a user. All gateways and presence pods must use the same.
+type MailboxConfig struct {
+	// MaxMessages is how many messages a mailbox holds. Zero means 500.
+	MaxMessages int
+	// MaxBytes is how many bytes a mailbox holds, messages smaller than MaxBytes/MaxMessages counting as so many. Zero
+	// means 256 KiB.
+	MaxBytes int
+	// Retention is how long a message waits, and how long a device that is not connected is waited for. Zero means 168 h.
+	// It is a number of days, rounded up.
+	Retention time.Duration
 }
 
 // longestStep is by how much one step advances store time at most, with the default lease: a third of it, so that no lease
@@ -77,6 +110,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Retention == 0 {
 		c.Retention = 7 * 24 * time.Hour
 	}
+	c.Mailbox.MaxMessages = cmp.Or(c.Mailbox.MaxMessages, 500)
+	c.Mailbox.MaxBytes = cmp.Or(c.Mailbox.MaxBytes, 256<<10)
+	c.Mailbox.Retention = cmp.Or(c.Mailbox.Retention, 7*24*time.Hour)
+	c.MaxDevices = cmp.Or(c.MaxDevices, 16)
+	c.MemoryLimit = cmp.Or(c.MemoryLimit, 0.85)
 	if c.OpTimeout == 0 {
 		c.OpTimeout = 5 * time.Second
 	}
@@ -95,6 +133,11 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("redis mode sentinel needs the name of the master")
 	case c.Mode != Standalone && c.Mode != Sentinel && c.Mode != Cluster:
 		return c, fmt.Errorf("unknown redis mode %q", c.Mode)
+	case c.Durability != DurabilityDefault && c.Durability != DurabilityReplicated:
+		return c, fmt.Errorf("unknown durability %q", c.Durability)
+	case c.Mailbox.MaxMessages < 1 || c.Mailbox.MaxBytes < c.Mailbox.MaxMessages || c.Mailbox.Retention < 0 || c.MaxDevices < 1:
+		return c, fmt.Errorf("a mailbox of %d messages and %d bytes, or %d devices of a user, cannot be used",
+			c.Mailbox.MaxMessages, c.Mailbox.MaxBytes, c.MaxDevices)
 	case c.LeaseTTL < 100*time.Millisecond:
 		return c, fmt.Errorf("a lease of %s is too short", c.LeaseTTL)
 	}

@@ -97,6 +97,8 @@ type gateway struct {
 	sessions map[uint64]Session
 	conns    uint64
 	replaced []Session
+
+	suspicions int
 	ended    []Session // by revocations
 }
 
@@ -168,6 +170,13 @@ func (g *gateway) Revoked(r Revocation) {
 	}
 }
 
+// Suspect counts how often the gateway was told that pushes may be lost.
+func (g *gateway) Suspect(string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.suspicions++
+}
+
 func (g *gateway) kicked() []Session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -180,15 +189,15 @@ func (g *gateway) tryLogin(ctx context.Context, user, device string) (Session, *
 	g.conns++
 	s := Session{User: user, Device: device, Platform: "web", Conn: g.conns}
 	g.mu.Unlock()
-	prev, since, err := g.member.Register(ctx, s)
+	login, err := g.member.Register(ctx, s)
 	if err != nil {
 		return s, nil, err
 	}
-	s.Since = since
+	s.Since = login.Since
 	g.mu.Lock()
 	g.sessions[s.Conn] = s
 	g.mu.Unlock()
-	return s, prev, nil
+	return s, login.Previous, nil
 }
 
 // login logs a device in; the test fails if that fails.

@@ -18,7 +18,7 @@ const platformBytes = 16
 //
 // It waits at most Config.OpTimeout and what an attempt takes. ErrUnavailable and ErrFenced mean that the outcome was or
 // will be undone: the session is not registered. When ctx ends first, likewise.
-func (m *Member) Register(ctx context.Context, session Session) (prev *Holder, since time.Time, err error) {
+func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	if len(session.Platform) > platformBytes {
 		session.Platform = strings.ToValidUTF8(session.Platform[:platformBytes], "")
 	}
@@ -31,17 +31,17 @@ func (m *Member) Register(ctx context.Context, session Session) (prev *Holder, s
 	case <-o.done:
 	case <-ctx.Done():
 		if l.abandon(o) {
-			return nil, time.Time{}, fmt.Errorf("register session: %w", context.Cause(ctx))
+			return Login{}, fmt.Errorf("register session: %w", context.Cause(ctx))
 		}
 		<-o.done
 	}
 	reply, err := textOf(o.reply), o.err
 	o.free()
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("register session: %w", err)
+		return Login{}, fmt.Errorf("register session: %w", err)
 	}
-	prev, since = parseRegistered(reply, session.Device)
-	return prev, since, nil
+	prev, since := parseRegistered(reply, session.Device)
+	return Login{Previous: prev, Since: since}, nil
 }
 
 // parseRegistered reads "+<since> <session that was replaced>".

@@ -22,6 +22,15 @@ var (
 	ErrBanned = errors.New("the gateway's pod is banned")
 	// ErrInvalidCursor says that a cursor is not one that [Page] gave.
 	ErrInvalidCursor = errors.New("the cursor is malformed")
+	// ErrTooManyDevices says that so many devices of the user are connected that no other can log in
+	// ([Config.MaxDevices]).
+	ErrTooManyDevices = errors.New("too many devices of the user are connected")
+	// ErrStoreFull says that the memory of Redis is so full that no message is stored, so that presence always fits. The
+	// message was not stored.
+	ErrStoreFull = errors.New("the memory of redis is full")
+	// ErrMailboxFull says that the mailbox is full of messages that nobody has read, and that the sender has more than
+	// its share of it. The message was not stored.
+	ErrMailboxFull = errors.New("the mailbox is full")
 )
 
 // Epoch identifies one incarnation of a gateway process: 48 random bits as 8 characters of base64url. Nothing needs an
@@ -72,6 +81,9 @@ type Local interface {
 	// Replaced tells that a newer session of the same device was found elsewhere while s was re-registered: the
 	// gateway closes s as it does when a device logs in again. Must not block.
 	Replaced(s Session)
+	// Suspect tells that messages may have been stored whose push was lost, or that never had one: compare the mailboxes
+	// of all local sessions ([Member.Tails]). The reason is for logs and metrics. Must not block.
+	Suspect(reason string)
 	// Revoked tells which sessions have to end: the gateway closes those that r covers. It comes several times for the
 	// same revocation, because a session may be on its way from Redis to the gateway. Must not block.
 	Revoked(r Revocation)
