@@ -1,0 +1,116 @@
+/** Frame types; see docs/protocol.md. */
+export const FrameType = {
+  Unknown: 0,
+  Login: 10,
+  LoginResp: 11,
+  Logout: 12,
+  HeartbeatTimeout: 30,
+  Reconnect: 31,
+  Kicked: 32,
+  Ping: 40,
+  Pong: 41,
+  OnlineList: 58,
+  OnlineListResp: 59,
+  Chat: 80,
+  ChatResp: 81,
+  GroupChat: 82,
+  GroupChatResp: 83,
+  Group: 84,
+  GroupResp: 85,
+  Broadcast: 86,
+  BroadcastResp: 87,
+  Ack: 90,
+  AckResp: 91,
+} as const;
+
+/** Actions of a GROUP frame. */
+export const GroupAction = {
+  Create: 'create',
+  Add: 'add',
+  Remove: 'remove',
+  Members: 'members',
+  Delete: 'delete',
+} as const;
+
+/** The fields of frames that are texts. */
+export const textFields = [
+  'message',
+  'token',
+  'fromId',
+  'toId',
+  'userId',
+  'deviceId',
+  'platform',
+  'sessionId',
+  'msgId',
+  'clientMsgId',
+  'requestId',
+  'groupId',
+  'action',
+  'owner',
+  'cursor',
+] as const;
+
+/** The fields of frames that are whole numbers. */
+export const numberFields = [
+  'code',
+  'time',
+  'heartbeatSeconds',
+  'delayMs',
+  'limit',
+  'count',
+  'gateways',
+  'reached',
+  'missed',
+] as const;
+
+/** A frame of either direction. Which fields it has depends on its type. */
+export type Frame = { type: number } & { [field in (typeof textFields)[number]]?: string } & {
+  [field in (typeof numberFields)[number]]?: number;
+} & { users?: string[]; redelivered?: boolean; content?: unknown };
+
+/** Returns the JSON of a frame; the type goes as a string, as everything that is published shows it. */
+export function encodeFrame(frame: Frame): string {
+  return JSON.stringify({ ...frame, type: String(frame.type) });
+}
+
+/** Reads a frame of the server. Fields that are not known, or not of their kind, are left out; undefined if it is no frame. */
+export function decodeFrame(text: string): Frame | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof json !== 'object' || json === null) {
+    return undefined;
+  }
+  const fields = json as Record<string, unknown>;
+  const type = typeof fields.type === 'string' && /^\d+$/.test(fields.type) ? Number(fields.type) : fields.type;
+  if (typeof type !== 'number') {
+    return undefined;
+  }
+  const frame: Frame = { type };
+  for (const name of textFields) {
+    const value = fields[name];
+    if (typeof value === 'string') {
+      frame[name] = value;
+    }
+  }
+  for (const name of numberFields) {
+    const value = fields[name];
+    if (typeof value === 'number') {
+      frame[name] = value;
+    }
+  }
+  if (Array.isArray(fields.users)) {
+    frame.users = fields.users.filter((user) => typeof user === 'string');
+  }
+  if (fields.redelivered === true) {
+    frame.redelivered = true;
+  }
+  if ('content' in fields) {
+    frame.content = fields.content;
+  }
+  return frame;
+}
