@@ -25,7 +25,7 @@ import (
 type membership interface {
 	Run(ctx context.Context) error
 	Epoch() store.Epoch
-	Register(ctx context.Context, s store.Session) (prev *store.Holder, since time.Time, err error)
+	Register(ctx context.Context, s store.Session) (store.Login, error)
 	Unregister(s store.Session, at time.Time)
 	Locate(user string, done func([]store.Holder, error))
 	Peer(e store.Epoch) (store.Peer, bool)

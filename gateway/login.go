@@ -140,14 +140,14 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 
 	// Before it is registered: from then on chats for it may arrive.
 	c.g.table.add(c, session.User, session.Conn)
-	prev, since, err := member.Register(ctx, session)
+	login, err := member.Register(ctx, session)
 	if err != nil {
 		c.notRegistered(session)
 		return err
 	}
-	c.opened(since)
-	if prev != nil {
-		c.g.kick(session.User, prev)
+	c.opened(login.Since)
+	if login.Previous != nil {
+		c.g.kick(session.User, login.Previous)
 	}
 	return nil
 }

@@ -85,6 +85,9 @@ func (l local) Count() int { return int(l.g.table.count.Load()) }
 // Replaced closes a session whose device is connected elsewhere.
 func (l local) Replaced(s store.Session) { l.g.kickLocal(s.User, s.Conn) }
 
+// Suspect is not acted on: nothing is stored yet.
+func (l local) Suspect(string) {}
+
 // Revoked closes the sessions that a revocation covers.
 func (l local) Revoked(r store.Revocation) {
 	for _, c := range l.g.table.partition(store.Partition(r.User)) {

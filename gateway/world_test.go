@@ -74,15 +74,15 @@ func (m *worldMember) Run(ctx context.Context) error {
 
 func (m *worldMember) Epoch() store.Epoch { return m.epoch }
 
-func (m *worldMember) Register(_ context.Context, s store.Session) (*store.Holder, time.Time, error) {
+func (m *worldMember) Register(_ context.Context, s store.Session) (store.Login, error) {
 	w := m.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.down {
-		return nil, time.Time{}, fmt.Errorf("register: %w", store.ErrUnavailable)
+		return store.Login{}, fmt.Errorf("register: %w", store.ErrUnavailable)
 	}
 	if w.forgetful {
-		return nil, time.Now(), nil
+		return store.Login{Since: time.Now()}, nil
 	}
 	if w.holders[s.User] == nil {
 		w.holders[s.User] = map[string]store.Holder{}
@@ -93,7 +93,7 @@ func (m *worldMember) Register(_ context.Context, s store.Session) (*store.Holde
 		prev = &h
 	}
 	w.holders[s.User][s.Device] = store.Holder{Epoch: m.epoch, Conn: s.Conn, Device: s.Device, Platform: s.Platform, Since: now}
-	return prev, now, nil
+	return store.Login{Previous: prev, Since: now}, nil
 }
 
 func (m *worldMember) Unregister(s store.Session, at time.Time) {
