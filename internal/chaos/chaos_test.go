@@ -14,26 +14,37 @@ import (
 // ackTime is how long a gateway has to write an acknowledgement: 200 ms, and a second because the machine may be busy.
 const ackTime = 1200 * time.Millisecond
 
-// seeds are those of CHAOS_SEED, or as many random ones as CHAOS_SCHEDULES says, or else n.
-func seeds(t *testing.T, n int) []uint64 {
+// number is the value of an environment variable, or else d.
+func number(t *testing.T, name string, d uint64) uint64 {
 	t.Helper()
-	number := func(name string) (uint64, bool) {
-		text := os.Getenv(name)
-		v, err := strconv.ParseUint(text, 10, 64)
-		if text != "" && err != nil {
-			t.Fatalf("%s: %v", name, err)
+	text := os.Getenv(name)
+	if text == "" {
+		return d
+	}
+	v, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
+// seeds are that of CHAOS_SEED, or as many random ones as CHAOS_SCHEDULES says, or else n; each CHAOS_REPEAT times.
+func seeds(t *testing.T, n int) (list []uint64) {
+	t.Helper()
+	repeat := number(t, "CHAOS_REPEAT", 1)
+	seed := number(t, "CHAOS_SEED", 0)
+	count := number(t, "CHAOS_SCHEDULES", uint64(n))
+	if seed != 0 {
+		count = 1
+	}
+	for range count {
+		next := seed
+		if seed == 0 {
+			next = 1 + rand.Uint64N(1e9)
 		}
-		return v, text != ""
-	}
-	if seed, ok := number("CHAOS_SEED"); ok {
-		return []uint64{seed}
-	}
-	if v, ok := number("CHAOS_SCHEDULES"); ok {
-		n = int(v)
-	}
-	list := make([]uint64, n)
-	for i := range list {
-		list[i] = rand.Uint64N(1e9)
+		for range repeat {
+			list = append(list, next)
+		}
 	}
 	return list
 }

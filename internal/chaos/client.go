@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/internal/chaos/check"
 )
 
@@ -77,6 +78,7 @@ type client struct {
 	rec          *recorder
 	link         *link
 	ws           *websocket.Conn
+	binary       bool        // speaks protobuf
 	out          chan []byte // nil asks for a clean close
 	down         chan struct{}
 
@@ -110,6 +112,9 @@ func connect(ctx context.Context, rec *recorder, addr, gateway, user, device str
 			return c.link, nil
 		},
 	}
+	if c.binary = c.id%3 == 0; c.binary {
+		dialer.Subprotocols = []string{wire.SubprotocolProtobuf}
+	}
 	c.event(check.LoginSent, nil)
 	ws, resp, err := dialer.DialContext(ctx, "ws://"+addr+"/ws", nil)
 	if err != nil {
@@ -136,13 +141,21 @@ func (c *client) event(k check.Kind, change func(*check.Event)) {
 
 // send queues a frame. What does not fit is lost, as by a client that gives up.
 func (c *client) send(f *frame) {
+	data := f.encode()
+	if c.binary {
+		data = protobuf(f)
+	}
 	select {
-	case c.out <- f.encode():
+	case c.out <- data:
 	default:
 	}
 }
 
 func (c *client) write() {
+	kind := websocket.TextMessage
+	if c.binary {
+		kind = websocket.BinaryMessage
+	}
 	for {
 		select {
 		case <-c.down:
@@ -152,7 +165,7 @@ func (c *client) write() {
 			if b == nil {
 				err = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Minute))
 			} else {
-				err = c.ws.WriteMessage(websocket.TextMessage, b)
+				err = c.ws.WriteMessage(kind, b)
 			}
 			if err != nil { // the reader finds out why
 				return
@@ -170,7 +183,11 @@ func (c *client) read() {
 			c.closed(err)
 			return
 		}
-		f, err := decode(data)
+		parse := decode
+		if c.binary {
+			parse = fromProtobuf
+		}
+		f, err := parse(data)
 		if err != nil {
 			c.event(check.Delivered, func(e *check.Event) { e.Content = string(data) }) // which nobody sent
 			continue

@@ -76,10 +76,10 @@ func (c *crowd) judge() {
 	}
 }
 
-// closed counts the connections that have ended so far, but for that of the group's owner.
+// closed lists the connections that have ended so far, but for that which created the group.
 func (c *crowd) closed() (list []string) {
 	for _, e := range c.r.rec.history() {
-		if e.Kind == check.Closed && e.User != c.r.user(ownerOf) {
+		if e.Kind == check.Closed && e.Device == "d0" {
 			list = append(list, e.String())
 		}
 	}

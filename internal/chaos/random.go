@@ -22,7 +22,7 @@ type weighted struct {
 
 // chats is what clients do in every schedule.
 var chats = []weighted{
-	{Login, 14}, {SendTo, 26}, {SendGroup, 7}, {Resend, 6}, {Forge, 1}, {Outsider, 1},
+	{Login, 14}, {SendTo, 26}, {SendGroup, 7}, {Resend, 6}, {Forge, 1}, {Outsider, 1}, {Join, 1}, {Part, 1},
 	{AckAll, 5}, {AckLate, 3}, {AckSome, 3}, {AckNone, 2},
 	{Logout, 2}, {Close, 3}, {Cut, 4}, {Blackhole, 2}, {Mute, 2}, {Thaw, 2},
 }
@@ -139,8 +139,11 @@ func (d *drawing) step(v Verb) Step {
 		Verb: v, After: time.Duration(rng.IntN(50)) * time.Millisecond,
 		Dev: d.device(), To: rng.IntN(d.users), Gateway: rng.IntN(set.Gateways), N: 1,
 	}
-	if v == Login {
+	switch v {
+	case Login:
 		s.Dev = d.anyDevice()
+	case Join:
+		s.Dev.User = 0
 	}
 	if s.To == s.Dev.User {
 		s.To = (s.To + 1) % d.users

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/internal/chaos/check"
 )
 
@@ -39,9 +40,10 @@ type run struct {
 	obey     time.Duration // the longest delay before a connection elsewhere that clients accept
 
 	mu      sync.Mutex
-	devices map[Device]*device // guarded by mu
-	answers map[string]int     // the best answer to a message: 200 or the last one; guarded by mu
-	all     []*client          // guarded by mu
+	devices map[Device]*device       // guarded by mu
+	asked   map[string][]check.Event // by requestId; guarded by mu
+	answers map[string]int           // the best answer to a message: 200 or the last one; guarded by mu
+	all     []*client                // guarded by mu
 }
 
 // sent is a message as it was sent first.
@@ -79,7 +81,7 @@ func (w *World) newRun(ctx context.Context, s Schedule, opts check.Options) *run
 	rec, name := w.begin()
 	return &run{
 		w: w, schedule: s, opts: opts, rec: rec, name: name, ctx: ctx, moves: make(chan Device, 1000),
-		messages: map[int][]*sent{}, devices: map[Device]*device{}, answers: map[string]int{}, obey: 50 * time.Millisecond,
+		messages: map[int][]*sent{}, devices: map[Device]*device{}, answers: map[string]int{}, asked: map[string][]check.Event{}, obey: 50 * time.Millisecond,
 	}
 }
 
@@ -168,6 +170,12 @@ func (r *run) step(s Step) {
 				r.transmit(c, m)
 			}
 		}
+	case Join:
+		r.change(s.Dev, wire.GroupAdd, s.To)
+	case Part:
+		if s.Dev.User != 0 { // the owner cannot
+			r.change(s.Dev, wire.GroupRemove, s.Dev.User)
+		}
 	case AckAll, AckLate, AckSome, AckNone:
 		r.setAcking(s.Dev, acking{s.Verb, s.For})
 	case Logout, Close, Cut, Blackhole, Mute, Thaw:
@@ -175,6 +183,38 @@ func (r *run) step(s Step) {
 	default:
 		r.w.do(s)
 	}
+}
+
+// answer returns the code that a message or request was answered with, 200 if it ever was; 0 for no answer.
+func (r *run) answer(id string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.answers[id]
+}
+
+// change asks for somebody to join or leave the group.
+func (r *run) change(d Device, action string, user int) {
+	c := r.client(d)
+	if c == nil {
+		return
+	}
+	r.count++
+	r.ask(c, &frame{Type: tGroup, Action: action, GroupID: r.group(), Users: []string{r.user(user)}, RequestID: fmt.Sprintf("r%d", r.count)})
+}
+
+// ask sends a request about a group's members, whose answer is recorded.
+func (r *run) ask(c *client, f *frame) {
+	var list []check.Event
+	for _, u := range f.Users {
+		list = append(list, check.Event{Kind: check.MemberSent, Message: f.RequestID, Group: f.GroupID, User: u, Joins: f.Action != wire.GroupRemove})
+	}
+	r.mu.Lock()
+	r.asked[f.RequestID] = list
+	r.mu.Unlock()
+	for _, e := range list {
+		r.rec.add(e)
+	}
+	c.send(f)
 }
 
 func (r *run) setAcking(d Device, a acking) {
@@ -224,6 +264,16 @@ func (r *run) receive(d Device, _ *client, f *frame) {
 			default:
 			}
 		})
+	case tGroupResp:
+		r.mu.Lock()
+		list := r.asked[f.RequestID]
+		r.answers[f.RequestID] = f.Code
+		r.mu.Unlock()
+		for _, e := range list {
+			if e.Kind = check.MemberOK; f.Code == 200 {
+				r.rec.add(e)
+			}
+		}
 	case tChatResp, tGroupChatResp:
 		r.mu.Lock()
 		if r.answers[f.ClientMsgID] != 200 {

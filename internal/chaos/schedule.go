@@ -18,6 +18,8 @@ const (
 	Resend    Verb = "resend"    // dev, n: the last n messages of the user, once more
 	Forge     Verb = "forge"     // dev, to: a message in somebody else's name
 	Outsider  Verb = "outsider"  // dev: a message to a group that the user is not in
+	Join      Verb = "join"      // dev, to: the owner of the group, user 0, adds a user
+	Part      Verb = "part"      // dev: the user leaves the group
 	AckAll    Verb = "ack"       // dev: acknowledge everything received, and from now on at once
 	AckLate   Verb = "ack-late"  // dev, for: from now on that late
 	AckSome   Verb = "ack-some"  // dev: from now on one of two
@@ -76,7 +78,7 @@ func ParseStep(line string) (Step, error) {
 // Schedule is what happens to users and servers, in order.
 type Schedule struct {
 	Seed uint64
-	// Users are in one group. The last one is not in it.
+	// Users are in one group, which the first one owns. The last one is not in it.
 	Users int
 	Steps []Step
 }

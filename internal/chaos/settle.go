@@ -12,8 +12,12 @@ import (
 // deliveryTime is how long after a gateway's death was noticed everything must have arrived.
 const deliveryTime = 5 * time.Second
 
-// ownerOf creates the group of a schedule, and comes back at the end.
-const ownerOf = -1
+// Devices and users that no step names.
+const (
+	ownersDevice = 8  // of user 0: creates the group
+	newDevice    = 9  // of every user: logs in for the first time when all is over
+	stranger     = -1 // sends the last messages
+)
 
 // pollTime is how often the harness looks.
 const pollTime = 5 * time.Millisecond
@@ -30,10 +34,9 @@ func (r *run) until(limit time.Duration, condition func() bool) bool {
 
 func (r *run) patience() time.Duration { return r.w.cfg.Lease + deliveryTime }
 
-// setUp makes the group.
+// setUp makes the group, by a device of its owner that is away until the end.
 func (r *run) setUp() error {
-	owner := Device{User: ownerOf}
-	r.login(owner, 0)
+	owner := Device{User: 0, Device: ownersDevice}
 	if !r.until(r.patience(), func() bool { return r.connected(owner, 0) }) {
 		return fmt.Errorf("the first user could not log in")
 	}
@@ -41,39 +44,18 @@ func (r *run) setUp() error {
 	for i := range members {
 		members[i] = r.user(i)
 	}
-	everybody := append([]string{r.user(ownerOf)}, members...)
-	for _, m := range everybody {
-		r.rec.add(check.Event{Kind: check.MemberSent, Group: r.group(), User: m, Joins: true})
-	}
-	done := make(chan *frame, 1)
 	c := r.client(owner)
-	c.setOnFrame(func(_ *client, f *frame) {
-		if f.Type == tGroupResp {
-			select {
-			case done <- f:
-			default:
-			}
-		}
-	})
-	c.send(&frame{Type: tGroup, Action: wire.GroupCreate, GroupID: r.group(), Users: members, RequestID: "1"})
-	select {
-	case f := <-done:
-		if f.Code != 200 {
-			return fmt.Errorf("creating the group was answered with %d", f.Code)
-		}
-	case <-time.After(r.patience()):
+	r.ask(c, &frame{Type: tGroup, Action: wire.GroupCreate, GroupID: r.group(), Users: members, RequestID: "r0"})
+	if !r.until(r.patience(), func() bool { return r.answer("r0") != 0 }) {
 		return fmt.Errorf("creating the group was not answered")
 	}
-	for _, m := range everybody {
-		r.rec.add(check.Event{Kind: check.MemberOK, Group: r.group(), User: m, Joins: true})
+	if code := r.answer("r0"); code != 200 {
+		return fmt.Errorf("creating the group was answered with %d", code)
 	}
 	c.leave(true)
 	if !r.until(r.patience(), func() bool { return !c.open() }) {
 		return fmt.Errorf("a logout was not answered")
 	}
-	r.mu.Lock()
-	delete(r.devices, owner)
-	r.mu.Unlock()
 	return nil
 }
 
@@ -192,10 +174,7 @@ func (r *run) unaccepted() []string {
 	for user, messages := range r.messages {
 		c := r.anyClient(user)
 		for i, m := range messages {
-			r.mu.Lock()
-			code := r.answers[m.frame.ClientMsgID]
-			r.mu.Unlock()
-			if code == 200 || m.forGood || i%2 == 0 || c == nil {
+			if r.answer(m.frame.ClientMsgID) == 200 || m.forGood || i%2 == 0 || c == nil {
 				continue
 			}
 			list = append(list, m.frame.ClientMsgID)
@@ -255,7 +234,7 @@ func (r *run) leaveAll(devices []Device) error {
 
 // returnAll has every device connect elsewhere, together with a new one for each user, and get one more message.
 func (r *run) returnAll(devices []Device) error {
-	sender := Device{User: ownerOf}
+	sender := Device{User: stranger}
 	var users []int
 	for _, d := range devices {
 		if !slices.Contains(users, d.User) {
@@ -263,7 +242,7 @@ func (r *run) returnAll(devices []Device) error {
 		}
 	}
 	for _, u := range users {
-		devices = append(devices, Device{User: u, Device: 9})
+		devices = append(devices, Device{User: u, Device: newDevice})
 	}
 	ready := func() bool {
 		all := r.connected(sender, 0)
@@ -278,13 +257,10 @@ func (r *run) returnAll(devices []Device) error {
 	for _, u := range users {
 		r.send(sender, func(f *frame) { f.Type, f.ToID = tChat, r.user(u) }, false)
 	}
-	last := r.messages[ownerOf]
+	last := r.messages[stranger]
 	arrived := r.until(r.patience(), func() bool {
 		for _, m := range last {
-			r.mu.Lock()
-			code := r.answers[m.frame.ClientMsgID]
-			r.mu.Unlock()
-			if code != 200 {
+			if r.answer(m.frame.ClientMsgID) != 200 {
 				return false
 			}
 		}

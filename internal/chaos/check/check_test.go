@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -94,8 +95,15 @@ func inGroup(e *Event) {
 }
 
 func (s *story) member(user string, joins bool) {
-	s.add(Event{Kind: MemberSent, Group: "g", User: user, Joins: joins})
-	s.add(Event{Kind: MemberOK, Group: "g", User: user, Joins: joins})
+	e := Event{Kind: MemberSent, Message: fmt.Sprint(len(s.h)), Group: "g", User: user, Joins: joins}
+	s.add(e)
+	e.Kind = MemberOK
+	s.add(e)
+}
+
+// asked is a change of a group that is not answered.
+func (s *story) asked(user string, joins bool) {
+	s.add(Event{Kind: MemberSent, Message: fmt.Sprint(len(s.h)), Group: "g", User: user, Joins: joins})
 }
 
 func (c *line) acceptedByGroup(name string) {
@@ -448,9 +456,31 @@ func TestHistory(t *testing.T) {
 		{name: "somebody joins meanwhile", tell: func(s *story) {
 			a, b := s.login("a", "d"), s.login("b", "d")
 			s.member("a", true)
-			s.add(Event{Kind: MemberSent, Group: "g", User: "b", Joins: true})
+			s.asked("b", true)
 			a.acceptedByGroup("m1")
 			b.close(false)
+		}},
+		{name: "somebody may have left, and gets it", tell: func(s *story) {
+			a, b := s.login("a", "d"), s.login("b", "d")
+			s.member("b", true)
+			s.asked("b", false)
+			a.acceptedByGroup("m1")
+			b.get("a", "m1", inGroup)
+		}},
+		{name: "somebody may have left, and does not get it", tell: func(s *story) {
+			a := s.login("a", "d")
+			s.login("b", "d")
+			s.member("b", true)
+			s.asked("b", false)
+			a.acceptedByGroup("m1")
+		}},
+		{name: "somebody left and came back, and does not get it", want: []Rule{Lost}, tell: func(s *story) {
+			a := s.login("a", "d")
+			s.login("b", "d")
+			s.member("b", true)
+			s.member("b", false)
+			s.member("b", true)
+			a.acceptedByGroup("m1")
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -41,15 +41,17 @@ type digest struct {
 	conns     map[int]*conn
 	connOrder []*conn // by login
 	devices   map[deviceKey][]*conn
-	names     []deviceKey         // in the order of their first login
-	changes   map[deviceKey][]int // group and user to changes of membership
-	acks      map[string][]int    // user to acknowledgements sent
+	names     []deviceKey             // in the order of their first login
+	changes   map[deviceKey][]*change // of membership, by group and user
+	asked     map[string]*change      // by request and user
+	acks      map[string][]int        // user to acknowledgements sent
 }
 
 func newDigest(h []Event) *digest {
 	d := &digest{
 		h: h, messages: map[string]*message{}, byContent: map[string]*message{}, byID: map[string]*message{},
-		conns: map[int]*conn{}, devices: map[deviceKey][]*conn{}, changes: map[deviceKey][]int{}, acks: map[string][]int{},
+		conns: map[int]*conn{}, devices: map[deviceKey][]*conn{}, changes: map[deviceKey][]*change{}, acks: map[string][]int{},
+		asked: map[string]*change{},
 	}
 	for i, e := range h {
 		d.add(i, e)
@@ -92,9 +94,14 @@ func (d *digest) add(i int, e Event) {
 		if c := d.conns[e.Conn]; c != nil {
 			c.closed, c.clean = i, e.Clean
 		}
-	case MemberSent, MemberOK:
-		key := deviceKey{e.Group, e.User}
-		d.changes[key] = append(d.changes[key], i)
+	case MemberSent:
+		key, c := deviceKey{e.Group, e.User}, &change{sent: i, ok: never, joins: e.Joins}
+		d.changes[key] = append(d.changes[key], c)
+		d.asked[e.Message+" "+e.User] = c
+	case MemberOK:
+		if c := d.asked[e.Message+" "+e.User]; c != nil && c.ok == never {
+			c.ok = i
+		}
 	}
 }
 
@@ -148,19 +155,29 @@ func (m *message) before(n *message) bool { return m.accepted != never && m.acce
 // certainlyNot tells whether every attempt to send the message was refused for good.
 func (m *message) certainlyNot() bool { return m.accepted == never && m.refusals == len(m.sent) }
 
-// membership tells whether a user surely was, and may have been, a member of a group at some time between two positions.
+// change is one change of a group: when it was asked for, and when it was confirmed, or never.
+type change struct {
+	sent, ok int
+	joins    bool
+}
+
+// membership tells whether a user surely was a member of a group all the time from one position to another, and whether
+// it may have been at some time. The last change that was confirmed before counts, and every one that may have taken
+// effect after it: also much later, if it was never confirmed.
 func (d *digest) membership(group, user string, from, to int) (surely, maybe bool) {
-	for _, i := range d.changes[deviceKey{group, user}] {
-		e := d.h[i]
-		switch {
-		case i > to:
-		case e.Kind == MemberOK && i < from:
-			surely, maybe = e.Joins, e.Joins
-		case e.Joins: // it may take effect at any time from here on
-			maybe = true
-		default:
-			surely = false
+	list := d.changes[deviceKey{group, user}]
+	last := change{sent: never, ok: never}
+	for _, c := range list {
+		if c.ok != never && c.ok < from && c.sent > last.sent {
+			last = *c
 		}
+	}
+	surely, maybe = last.joins, last.joins
+	for _, c := range list {
+		if *c == last || c.sent > to || c.ok != never && c.ok < from && c.ok < last.sent {
+			continue
+		}
+		surely, maybe = surely && c.joins, maybe || c.joins
 	}
 	return surely, maybe
 }

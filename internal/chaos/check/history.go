@@ -20,8 +20,8 @@ const (
 	AckSent                // Conn, User, Device, MsgID
 	Acked                  // Conn, User, Device, MsgID, Code
 	Closed                 // Conn, User, Device, Code: the close code, Clean: the server confirmed that the client leaves
-	MemberSent             // Group, User, Joins: a change of a group was asked for
-	MemberOK               // Group, User, Joins: it was confirmed
+	MemberSent             // Message (of the request), Group, User, Joins: a change of a group was asked for
+	MemberOK               // Message, Group, User, Joins: it was confirmed
 	GatewayHit             // Gateway: from now on it may forget what it has not written
 	GatewayUp              // Gateway: a fresh process, or one that was stopped continues
 	RedisHit               // the store stops to answer
