@@ -60,7 +60,7 @@ type conn struct {
 	id                     uint64 // of the session, unique within the process
 	since                  time.Time
 	lostAt                 time.Time
-	expires                time.Time     // of the token; zero if it does not expire
+	token                  *tokenFacts   // nil if it says nothing
 	loginBy                time.Duration // wheel time
 	leaveBy                time.Duration // wheel time; zero unless moving
 	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
@@ -89,7 +89,11 @@ func (c *conn) registered() (store.Session, bool) {
 }
 
 func (c *conn) sessionLocked() store.Session {
-	return store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since}
+	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since}
+	if c.token != nil {
+		s.Issued, s.TokenID = c.token.issued, c.token.id
+	}
+	return s
 }
 
 // close sends the frames, closes the connection, and ends its session or starts its grace. Only the first call has an
@@ -140,7 +144,7 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 		return nil
 	}
 	switch {
-	case reason == reasonReplaced, reason == reasonMoved, reason == reasonLogout,
+	case reason == reasonReplaced, reason == reasonMoved, reason == reasonLogout, reason == reasonRevoked,
 		reason == reasonClosedByClient && !c.moving:
 		return c.unregisterLocked(time.Now())
 	default: // the client may come back

@@ -26,6 +26,7 @@ type membership interface {
 	Run(ctx context.Context) error
 	Epoch() store.Epoch
 	Register(ctx context.Context, s store.Session) (store.Login, error)
+	CheckRevoked(ctx context.Context, s store.Session) error
 	Unregister(s store.Session, at time.Time)
 	Locate(user string, done func([]store.Holder, error))
 	Peer(e store.Epoch) (store.Peer, bool)
@@ -212,8 +213,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 // serve starts the servers. They report failures of their listeners.
 func (g *Gateway) serve(wg *sync.WaitGroup, failed chan<- error) []*http.Server {
 	quiet := quietLogger(g.cfg.Logger)
+	inProgress := newHandshakes(g.cfg.MaxHandshakes)
 	ws := &http.Server{Handler: g.routes(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second,
-		MaxHeaderBytes: 8 << 10, ErrorLog: quiet}
+		MaxHeaderBytes: 8 << 10, ErrorLog: quiet, ConnState: inProgress.changed}
 	servers := []*http.Server{ws}
 	start := func(what string, serve func() error) {
 		wg.Go(func() {
@@ -222,7 +224,7 @@ func (g *Gateway) serve(wg *sync.WaitGroup, failed chan<- error) []*http.Server 
 			}
 		})
 	}
-	start("clients", func() error { return ws.Serve(cork.Listener{TCPListener: g.clients}) })
+	start("clients", func() error { return ws.Serve(gate{cork.Listener{TCPListener: g.clients}, inProgress}) })
 	start("peers", func() error { return g.peers.Serve(g.forPeers) })
 	if g.forOps != nil {
 		ops := &http.Server{Handler: g.opsRoutes(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: quiet}

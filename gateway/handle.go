@@ -79,7 +79,7 @@ func (c *conn) handleOne(in *inbound) {
 		c.refuse(&fr, err, state)
 		return
 	}
-	c.dispatch(&fr)
+	c.dispatch(&fr, state)
 }
 
 var (
@@ -99,9 +99,13 @@ func (c *conn) decode(in *inbound) (wire.Frame, error) {
 }
 
 // dispatch does what a frame that could be read asks for.
-func (c *conn) dispatch(fr *wire.Frame) {
+func (c *conn) dispatch(fr *wire.Frame, state sessionState) {
 	if fr.Type == wire.TypeLogin {
-		c.login(fr)
+		if state == stateOpen {
+			c.renew(fr)
+		} else {
+			c.login(fr)
+		}
 		return
 	}
 	// user is not written any more once the session is open, and only this goroutine opens it.

@@ -65,8 +65,8 @@ func (c *conn) dueLocked(now time.Duration) (due func(), next time.Duration) {
 		}
 		next = min(next, c.leaveBy-now)
 	}
-	if !c.expires.IsZero() {
-		left := time.Until(c.expires)
+	if end := c.token.end(); !end.IsZero() {
+		left := time.Until(end)
 		if left <= 0 {
 			return c.tokenExpired, 0
 		}

@@ -25,6 +25,12 @@ func newLimits(now time.Duration, frameRate, byteRate int) limits {
 	return limits{last: now, frames: 2 * float32(frameRate), bytes: 2 * float32(byteRate)}
 }
 
+// refund takes a frame back that was allowed.
+func (l *limits) refund(size int) {
+	l.frames++
+	l.bytes += float32(size)
+}
+
 // take judges a frame of the given size. Rates are per second; negative means no limit.
 func (l *limits) take(now time.Duration, size, frameRate, byteRate int) verdict {
 	elapsed := float32((now - l.last).Seconds())

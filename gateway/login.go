@@ -30,11 +30,12 @@ const (
 	loginRefused
 	loginUnavailable
 	loginDraining
+	loginRenewed
 	numLoginResults
 )
 
 func (r loginResult) String() string {
-	return [numLoginResults]string{"ok", "refused", "unavailable", "draining"}[r]
+	return [numLoginResults]string{"ok", "refused", "unavailable", "draining", "renewed"}[r]
 }
 
 // login handles USER_LOGIN. It is answered with 11. If that refuses for good the connection is closed; if it refuses
@@ -48,9 +49,6 @@ func (c *conn) login(fr *wire.Frame) {
 	var refusal *wire.Error
 	switch {
 	case err == nil:
-	case errors.As(err, &refusal) && refusal.Code == wire.CodeNotAllowed: // logged in already
-		c.refuse(fr, err, stateOpen)
-		return
 	case errors.As(err, &refusal) && refusal.Code == wire.CodeDraining:
 		result = loginDraining
 		answer := loginAnswer(refusal)
@@ -88,26 +86,12 @@ func (c *conn) retryLogin() {
 
 // tryLogin does the login. An error that is not a *wire.Error means that the store was not available.
 func (c *conn) tryLogin(ctx context.Context, fr *wire.Frame) error {
-	c.mu.Lock()
-	state := c.state
-	c.mu.Unlock()
-	if state != stateNew {
-		return wire.Errorf(wire.CodeNotAllowed, "this connection is logged in already; log out and connect again")
-	}
 	if c.g.draining.Load() {
 		return wire.Errorf(wire.CodeDraining, "this gateway is going away; connect again after delayMs")
 	}
-	fr.DeviceID = cmp.Or(fr.DeviceID, wire.DefaultDevice)
-	if err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); err != nil {
+	identity, err := c.identify(ctx, fr)
+	if err != nil {
 		return err
-	}
-	identity, err := c.g.cfg.Auth.Authenticate(ctx, auth.Credentials{
-		Token: fr.Token, DeviceID: fr.DeviceID, Platform: fr.Platform, Address: c.address()})
-	switch {
-	case err != nil:
-		return err
-	case fr.FromID != "" && fr.FromID != identity.User:
-		return wire.Errorf(wire.CodeWrongSender, "fromId is not the user that the token stands for")
 	}
 	member := c.g.member.Load()
 	if member == nil {
@@ -121,6 +105,22 @@ func (c *conn) tryLogin(ctx context.Context, fr *wire.Frame) error {
 	return c.register(ctx, *member, identity, fr)
 }
 
+// identify finds out whom the token of a login stands for, and completes the frame.
+func (c *conn) identify(ctx context.Context, fr *wire.Frame) (auth.Identity, error) {
+	fr.DeviceID = cmp.Or(fr.DeviceID, wire.DefaultDevice)
+	if err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); err != nil {
+		return auth.Identity{}, err
+	}
+	ctx, span := c.g.tracer.Start(ctx, "gateway.authenticate")
+	defer span.End()
+	identity, err := c.g.cfg.Auth.Authenticate(ctx, auth.Credentials{
+		Token: fr.Token, DeviceID: fr.DeviceID, Platform: fr.Platform, Address: c.address()})
+	if err == nil && fr.FromID != "" && fr.FromID != identity.User {
+		err = wire.Errorf(wire.CodeWrongSender, "fromId is not the user that the token stands for")
+	}
+	return identity, err
+}
+
 var (
 	errNotJoined     = errors.New("the gateway has not joined the cluster yet")
 	errTooManyLogins = errors.New("too many logins wait for the store")
@@ -132,7 +132,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	// Clones: the originals are parts of the whole frame, token included, which would live as long as the session.
 	c.user, c.device, c.platform = strings.Clone(identity.User), strings.Clone(fr.DeviceID), strings.Clone(fr.Platform)
 	c.id = c.g.nextID.Add(1)
-	c.expires = identity.Expires
+	c.token = factsOf(identity)
 	c.state = stateLogin
 	c.shareUserLocked(c.user)
 	session := c.sessionLocked()
@@ -143,7 +143,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	login, err := member.Register(ctx, session)
 	if err != nil {
 		c.notRegistered(session)
-		return err
+		return registerError(err)
 	}
 	c.opened(login.Since)
 	if login.Previous != nil {
@@ -152,23 +152,31 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	return nil
 }
 
+// registerError is what a client is told of a session that the store does not take. Errors that a retry heals stay as
+// they are.
+func registerError(err error) error {
+	switch {
+	case errors.Is(err, store.ErrRevoked):
+		return errRevoked
+	case errors.Is(err, store.ErrTooManyDevices):
+		return wire.Errorf(wire.CodeUserLimit, "the user is connected with as many devices as may be at once")
+	}
+	return err
+}
+
 // notRegistered takes a login back whose registration failed. The store undoes it if it happened all the same.
 func (c *conn) notRegistered(session store.Session) {
 	c.g.table.remove(session.User, session.Conn)
 	c.mu.Lock()
 	c.state = stateNew
-	c.user, c.device, c.platform, c.held, c.expires = "", "", "", nil, time.Time{}
+	c.user, c.device, c.platform, c.held, c.token = "", "", "", nil, nil
 	c.mu.Unlock()
 }
 
 // opened makes a registered session usable: it answers the login, and hands over the chats that came meanwhile. If the
 // connection ended meanwhile, so does the session.
 func (c *conn) opened(since time.Time) {
-	answer := c.g.encode(c.codec, &wire.Frame{
-		Type: wire.TypeLoginResp, Code: wire.CodeOK, UserID: c.user, DeviceID: c.device,
-		SessionID:        c.g.epoch() + "-" + strconv.FormatUint(c.id, 36),
-		HeartbeatSeconds: int64(wire.PingInterval(c.g.cfg.IdleTimeout).Seconds()), Time: time.Now().UnixMilli(),
-	})
+	answer := c.g.encode(c.codec, c.welcome())
 	c.mu.Lock()
 	c.state = stateOpen
 	c.since = since
@@ -182,9 +190,7 @@ func (c *conn) opened(since time.Time) {
 		}
 		return
 	}
-	if left := time.Until(c.expires); !c.expires.IsZero() && left < c.g.cfg.IdleTimeout/2 {
-		c.g.wheel.Schedule(&c.timer, left, c) // sooner than the timer looks anyway
-	}
+	c.watchTokenLocked()
 	c.pushLocked(outFrame, answer)
 	for _, data := range held {
 		c.pushLocked(outFrame, data)
@@ -194,6 +200,19 @@ func (c *conn) opened(since time.Time) {
 	if start {
 		c.g.workers.run(task{conn: c, write: true})
 	}
+}
+
+// welcome is the answer to a login.
+func (c *conn) welcome() *wire.Frame {
+	answer := &wire.Frame{
+		Type: wire.TypeLoginResp, Code: wire.CodeOK, UserID: c.user, DeviceID: c.device,
+		SessionID:        c.g.epoch() + "-" + strconv.FormatUint(c.id, 36),
+		HeartbeatSeconds: int64(wire.PingInterval(c.g.cfg.IdleTimeout).Seconds()), Time: time.Now().UnixMilli(),
+	}
+	if end := c.token.end(); !end.IsZero() {
+		answer.ExpiresAt = end.UnixMilli()
+	}
+	return answer
 }
 
 // kick closes the connection that a device had before it logged in here.

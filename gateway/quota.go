@@ -166,6 +166,25 @@ func (c *conn) take(size int) (verdict, error) {
 	return allowed, nil
 }
 
+// refund gives back what a frame took that the server itself asked for, such as the acknowledgement of a message: how many
+// of those come is bounded already. It is for the worker that handles the received frames.
+func (c *conn) refund(size int) {
+	c.limits.refund(size)
+	if c.quota != nil {
+		c.quota.byUser.refund(size)
+		c.quota.byAddress.refund(size)
+	}
+}
+
+func (sh *share) refund(size int) {
+	if sh == nil {
+		return
+	}
+	sh.mu.Lock()
+	sh.limits.refund(size)
+	sh.mu.Unlock()
+}
+
 var (
 	errTooFast        = wire.Errorf(wire.CodeTooManyFrames, "too many frames or bytes a second; slow down")
 	errUserTooFast    = wire.Errorf(wire.CodeUserLimit, "too many frames or bytes a second over all connections of the user; slow down")

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -91,8 +90,6 @@ func (l local) Suspect(string) {}
 // Revoked closes the sessions that a revocation covers.
 func (l local) Revoked(r store.Revocation) {
 	for _, c := range l.g.table.partition(store.Partition(r.User)) {
-		if s, ok := c.registered(); ok && r.Covers(s) {
-			c.close(reasonReplaced, wire.Frame{Type: wire.TypeKicked, Code: wire.CodeRevoked, Message: "the session was revoked"})
-		}
+		c.revoke(r)
 	}
 }

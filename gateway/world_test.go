@@ -21,6 +21,7 @@ type world struct {
 	holders  map[string]map[string]store.Holder // user → device
 	members  map[store.Epoch]*worldMember
 	lastGone map[string]time.Time // user → last seen, of those who were unregistered
+	revoked  []store.Revocation
 }
 
 func newWorld() *world {
@@ -94,6 +95,22 @@ func (m *worldMember) Register(_ context.Context, s store.Session) (store.Login,
 	}
 	w.holders[s.User][s.Device] = store.Holder{Epoch: m.epoch, Conn: s.Conn, Device: s.Device, Platform: s.Platform, Since: now}
 	return store.Login{Previous: prev, Since: now}, nil
+}
+
+// CheckRevoked finds a revocation as Register does.
+func (m *worldMember) CheckRevoked(_ context.Context, s store.Session) error {
+	w := m.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
+		return fmt.Errorf("look for revocations: %w", store.ErrUnavailable)
+	}
+	for _, r := range w.revoked {
+		if r.Covers(s) {
+			return fmt.Errorf("look for revocations: %w", store.ErrRevoked)
+		}
+	}
+	return nil
 }
 
 func (m *worldMember) Unregister(s store.Session, at time.Time) {
