@@ -22,8 +22,9 @@ type limitFlags struct {
 	MaxFramesPerSecond int `default:"100" help:"Frames a second that a connection may send; twice that at once. Negative: no limit."`
 	MaxBytesPerSecond  int `default:"262144" help:"Bytes a second that a connection may send; twice that at once. Negative: no limit."`
 
-	MaxFramesPerSecondPerUser int `default:"0" help:"The same for all connections of a user to this gateway together. 0: no limit."`
-	MaxBytesPerSecondPerUser  int `default:"0" help:"The same for all connections of a user to this gateway together. 0: no limit."`
+	MaxConnectionsPerUser     int `default:"16" help:"Devices of a user that may be connected at once, to all gateways together."`
+	MaxFramesPerSecondPerUser int `default:"0" help:"Frames a second that all connections of a user to this gateway may send together. 0: no limit."`
+	MaxBytesPerSecondPerUser  int `default:"0" help:"Bytes a second that all connections of a user to this gateway may send together. 0: no limit."`
 
 	MaxConnectionsPerAddress     int `default:"0" help:"Connections that one client address may have to this gateway; of IPv6 the first 64 bits count. 0: no limit."`
 	MaxFramesPerSecondPerAddress int `default:"0" help:"Frames a second that all connections of a client address may send together. 0: no limit."`
@@ -49,7 +50,11 @@ func (c *command) config(logger *slog.Logger) (gateway.Config, error) {
 	if err != nil {
 		return gateway.Config{}, err
 	}
-	storeConfig.LeaseTTL, storeConfig.Grace = c.LeaseTTL, c.Grace
+	if err := c.Messages.Apply(&storeConfig); err != nil {
+		return gateway.Config{}, err
+	}
+	storeConfig.LeaseTTL, storeConfig.Grace, storeConfig.OpTimeout = c.LeaseTTL, c.Grace, c.StoreTimeout
+	storeConfig.MaxDevices = c.Limits.MaxConnectionsPerUser
 	cfg := gateway.Config{
 		PodName: c.PodName, PodUID: c.PodUID, Version: version.Version(), Cluster: c.ClusterUID, Store: storeConfig,
 		Listen: c.Listen, PeerListen: c.PeerListen, OpsListen: c.OpsListen, AdvertiseAddress: c.AdvertiseAddress,

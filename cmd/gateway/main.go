@@ -16,7 +16,9 @@ import (
 
 // command is the command line.
 type command struct {
-	Redis redisflags.Flags `embed:"" prefix:"redis-"`
+	Redis        redisflags.Flags    `embed:"" prefix:"redis-"`
+	Messages     redisflags.Messages `embed:""`
+	StoreTimeout time.Duration       `default:"5s" help:"How long a write may wait for Redis before it is refused with a code that asks to try again."`
 
 	Listen           string `default:":8080" help:"Where clients connect, at the path /ws."`
 	PeerListen       string `default:":9091" help:"Where other gateways connect."`

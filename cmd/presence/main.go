@@ -28,7 +28,8 @@ type command struct {
 	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API, which is also shown to gateways."`
 	ClusterUID string `name:"cluster-uid" help:"UID of the IMCluster, which owns the keys in Redis. Unset: not checked."`
 
-	Redis redisflags.Flags `embed:"" prefix:"redis-"`
+	Redis    redisflags.Flags    `embed:"" prefix:"redis-"`
+	Messages redisflags.Messages `embed:""`
 
 	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
 	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
@@ -88,6 +89,9 @@ func (c *command) config() (presence.Config, error) {
 		MaxQueryUsers: c.MaxQueryUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
 	}
 	if cfg.Store, err = c.Redis.Config(); err != nil {
+		return presence.Config{}, err
+	}
+	if err := c.Messages.Apply(&cfg.Store); err != nil {
 		return presence.Config{}, err
 	}
 	cfg.Cluster, cfg.Store.Retention = c.ClusterUID, c.LastSeenRetention
