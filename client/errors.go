@@ -11,18 +11,32 @@ import (
 	"github.com/imcluster/imcluster/api/wire"
 )
 
-// Reasons for the end of a connection; see [Conn.Err].
+// Reasons for the end of a client or of a connection; see [Client.Err] and [StateChange].
 var (
-	// ErrClosed says that this program closed the connection.
-	ErrClosed = errors.New("the connection is closed")
-	// ErrKicked says that the device logged in elsewhere. Do not connect again by yourself: the two would kick each
-	// other for ever.
+	// ErrClosed says that this program closed the client.
+	ErrClosed = errors.New("the client is closed")
+	// ErrKicked says that the device logged in elsewhere. It ends the client: the two would kick each other for ever.
 	ErrKicked = errors.New("the device logged in elsewhere")
+	// ErrSignedOut is for a [TokenSource] to return: there are no tokens for this user any more. It ends the client.
+	ErrSignedOut = errors.New("signed out")
 	// ErrIdle says that the server heard nothing from this client for too long.
 	ErrIdle = errors.New("the server heard nothing for too long")
-	// ErrOverrun says that OnMessage was slower than messages came.
-	ErrOverrun = errors.New("too many messages wait for OnMessage")
+	// ErrSilent says that nothing came from the server for too long.
+	ErrSilent = errors.New("the server is silent")
 )
+
+// What became of a message or another request that was not answered. They are wrapped together with the reason.
+var (
+	// ErrNotSent says that it never left this program.
+	ErrNotSent = errors.New("not sent")
+	// ErrUnknownOutcome says that it was sent and not answered: it may have been done, or be done yet.
+	ErrUnknownOutcome = errors.New("not answered")
+	// ErrQueueFull says that too much waits to be sent already, so it was not taken.
+	ErrQueueFull = errors.New("too much waits to be sent")
+)
+
+// ErrOverrun says that messages were not taken because 10,000 wait for OnMessage. The server sends them again.
+var ErrOverrun = errors.New("too many messages wait for OnMessage")
 
 // Error is a refusal by the server.
 type Error struct {
@@ -40,13 +54,26 @@ func (e *Error) Error() string {
 }
 
 // Retryable tells whether the same may succeed later.
-func (e *Error) Retryable() bool { return e.Code.Retryable() }
+func (e *Error) Retryable() bool {
+	return e.Code.Retryable() && e.Code != wire.CodeFrameTooLarge && e.Code != wire.CodeTooMuch
+}
 
-// ReconnectError says that the server is going away and asked the client to connect again after Delay. It does not come
-// to the same gateway again.
-type ReconnectError struct{ Delay time.Duration }
+// MessageError is an error that OnMessage returned, or Dedupe.
+type MessageError struct {
+	Message Message
+	Err     error
+}
 
-func (e *ReconnectError) Error() string {
+func (e *MessageError) Error() string {
+	return fmt.Sprintf("handle message %s: %v", e.Message.ID, e.Err)
+}
+
+func (e *MessageError) Unwrap() error { return e.Err }
+
+// MoveError says that the server is going away and asked the client to connect again after Delay.
+type MoveError struct{ Delay time.Duration }
+
+func (e *MoveError) Error() string {
 	return fmt.Sprintf("the server is going away; connect again in %s", e.Delay)
 }
 
@@ -62,7 +89,47 @@ func closeReason(err error) error {
 	case errors.As(err, &closed) && closed.Code > wire.Code(0).CloseCode():
 		return &Error{Code: wire.Code(closed.Code - wire.Code(0).CloseCode()), Message: closed.Text}
 	case errors.As(err, &network) && network.Timeout():
-		return fmt.Errorf("the server is silent: %w", err)
+		return ErrSilent
 	}
 	return err
+}
+
+// codeOf returns the code of a refusal, or 0.
+func codeOf(err error) wire.Code {
+	var refused *Error
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return 0
+}
+
+// delayOf returns how long the server asked to wait.
+func delayOf(err error) time.Duration {
+	var refused *Error
+	var move *MoveError
+	switch {
+	case errors.As(err, &refused):
+		return refused.Delay
+	case errors.As(err, &move):
+		return move.Delay
+	}
+	return 0
+}
+
+// badToken tells whether the server refused the token, and another one may be good.
+func badToken(err error) bool {
+	code := codeOf(err)
+	return code == wire.CodeInvalidToken || code == wire.CodeTokenExpired
+}
+
+// finalEnd tells whether the reason for the end of a connection makes it useless, or harmful, to connect again.
+func finalEnd(err error) bool {
+	code := codeOf(err)
+	return errors.Is(err, ErrKicked) || errors.Is(err, errLoggedOut) || code >= 300 && code < 400 && code != wire.CodeTokenExpired
+}
+
+// finalLogin tells the same of a refused login: there the client's mistakes count too, as it would repeat them.
+func finalLogin(err error) bool {
+	code := codeOf(err)
+	return errors.Is(err, ErrKicked) || errors.Is(err, ErrSignedOut) || code >= 300 && code < 500 && code != wire.CodeIdle
 }

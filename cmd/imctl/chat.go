@@ -1,65 +1,116 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"os"
+	"strings"
 	"time"
 
-	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/client"
 	"github.com/imcluster/imcluster/internal/cli"
 )
 
-type chatCommand struct {
-	gatewayFlags `embed:""`
-	Token        string        `required:"" help:"Who to log in as: the user id for gateways without authentication, else a JWT."`
-	To           string        `placeholder:"USER" help:"Whom to write to."`
-	Text         string        `help:"Send this to --to and end."`
-	Device       string        `help:"Device to log in as. Default: imctl, or imctl-once with --text"`
-	Timeout      time.Duration `default:"15s" help:"How long an answer of the server may take."`
+// loginFlags say who to log in as.
+type loginFlags struct {
+	Token     string `placeholder:"TOKEN" help:"Who to log in as: the user id for gateways without authentication, else a JWT."`
+	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with the token, read anew for every login; goes before --token."`
+	Protobuf  bool   `help:"Speak Protocol Buffers instead of JSON with the gateway."`
 }
 
-const chatHelp = `user;;text   write to a user        text   write to the user of --to
-:all         show the commands      :q     log out and quit`
+// source returns the source of tokens.
+func (f *loginFlags) source() (client.TokenSource, error) {
+	if f.TokenFile == "" {
+		if f.Token == "" {
+			return nil, cli.Configf("--token is empty: say who to log in as, with --token or --token-file")
+		}
+		return client.StaticToken(f.Token), nil
+	}
+	read := func(context.Context, bool) (string, error) {
+		data, err := os.ReadFile(f.TokenFile)
+		return strings.TrimSpace(string(data)), err
+	}
+	if token, err := read(context.Background(), false); err != nil {
+		return nil, cli.Configf("--token-file: %w", err)
+	} else if token == "" {
+		return nil, cli.Configf("--token-file: %s is empty", f.TokenFile)
+	}
+	return read, nil
+}
+
+type chatCommand struct {
+	gatewayFlags  `embed:""`
+	presenceFlags `embed:""`
+	loginFlags    `embed:""`
+	To            string        `placeholder:"USER" xor:"to" help:"Whom a line goes to. Default: everybody"`
+	Group         string        `placeholder:"GROUP" xor:"to" help:"The group that a line goes to."`
+	Device        string        `default:"imctl" help:"Device to log in as. Default: ${default}"`
+	Timeout       time.Duration `default:"15s" help:"How long logging in and out may take."`
+}
 
 func (c *chatCommand) Run(ctx context.Context, p *printer) error {
-	if c.Token == "" {
-		return cli.Configf("--token is empty")
-	}
-	urls, err := c.urls()
+	cfg, err := c.config()
 	if err != nil {
 		return err
-	}
-	cfg := client.Config{URL: urls[0], Token: c.Token, DeviceID: c.Device, Platform: "imctl"}
-	if c.Text != "" {
-		if c.To == "" {
-			return cli.Configf("--text needs --to")
-		}
-		return c.sendOne(ctx, p, cfg)
-	}
-	if cfg.DeviceID == "" {
-		cfg.DeviceID = "imctl"
 	}
 	in, err := openTerminal(p)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	return c.converse(ctx, p, urls, cfg, in)
+	return newConversation(c, p, in).converse(ctx, cfg)
 }
 
-// sendOne sends one message. It logs in as a device of its own, so that it does not replace a running chat.
-func (c *chatCommand) sendOne(ctx context.Context, p *printer, cfg client.Config) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	if cfg.DeviceID == "" {
-		cfg.DeviceID = "imctl-once"
+// config is that of a client which has no callbacks yet.
+func (c *chatCommand) config() (client.Config, error) {
+	urls, err := c.urls()
+	if err != nil {
+		return client.Config{}, err
 	}
-	conn, err := client.Dial(ctx, cfg)
+	token, err := c.source()
+	if err != nil {
+		return client.Config{}, err
+	}
+	return client.Config{URLs: urls, Token: token, DeviceID: c.Device, Platform: "imctl", Protobuf: c.Protobuf, RetryRefused: true}, nil
+}
+
+// sendCommand sends one message.
+type sendCommand struct {
+	gatewayFlags `embed:""`
+	loginFlags   `embed:""`
+	To           string        `placeholder:"USER" xor:"to" required:"" help:"Send to a user."`
+	Group        string        `placeholder:"GROUP" xor:"to" required:"" help:"Send to a group."`
+	Everyone     bool          `xor:"to" required:"" help:"Send to everybody who is online, if the gateway allows it."`
+	Content      string        `placeholder:"JSON" help:"Send this instead of a text."`
+	ClientMsgID  string        `name:"client-msg-id" placeholder:"ID" help:"Send again with the same id what may not have arrived: it arrives once."`
+	Device       string        `default:"imctl-once" help:"Device to log in as. Default: ${default}"`
+	Timeout      time.Duration `default:"15s" help:"How long it may take; refusals for now are tried again."`
+	Text         []string      `arg:"" optional:"" help:"The text."`
+}
+
+func (c *sendCommand) Run(ctx context.Context, p *printer) error {
+	content := client.Text(strings.Join(c.Text, " "))
+	switch {
+	case (c.Content == "") == (len(c.Text) == 0):
+		return cli.Configf("say what to send: a text, or --content")
+	case c.Content != "":
+		content = []byte(c.Content)
+	}
+	urls, err := c.urls()
 	if err != nil {
 		return err
 	}
-	receipt, err := conn.SendText(ctx, c.To, c.Text)
+	token, err := c.source()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	conn, err := client.Dial(ctx, client.Config{URLs: urls, Token: token, DeviceID: c.Device, Platform: "imctl", Protobuf: c.Protobuf, RetryRefused: true})
+	if err != nil {
+		return err
+	}
+	receipt, err := conn.Send(ctx, client.Outgoing{To: c.To, Group: c.Group, Everyone: c.Everyone, Content: content, ClientMsgID: c.ClientMsgID})
 	if out := conn.Logout(ctx); err == nil {
 		err = out
 	}
@@ -67,40 +118,9 @@ func (c *chatCommand) sendOne(ctx context.Context, p *printer, cfg client.Config
 		return err
 	}
 	if p.json {
-		return p.value(receiptJSON{"receipt", receipt.MsgID, c.To, int(receipt.Code), receipt.Time})
+		return p.value(receiptOf(receipt, target{user: c.To, group: c.Group}))
 	}
-	stored := ""
-	if receipt.Code == wire.CodeAccepted {
-		stored = ", not stored: it goes to those devices of " + printable(c.To) + " that are connected now"
-	}
-	p.line("Accepted at %s as %s%s.", receipt.Time.Local().Format("15:04:05"), receipt.MsgID, stored)
+	p.line("%s at %s as %s.", whatBecame(receipt, printable(cmp.Or(c.To, c.Group, "everybody"))),
+		receipt.Time.Local().Format("15:04:05"), receipt.MsgID)
 	return nil
-}
-
-type receiptJSON struct {
-	Event string    `json:"event"`
-	MsgID string    `json:"msgId"`
-	To    string    `json:"toId"`
-	Code  int       `json:"code"`
-	Time  time.Time `json:"time"`
-}
-
-type messageJSON struct {
-	Event   string          `json:"event"`
-	MsgID   string          `json:"msgId"`
-	From    string          `json:"fromId"`
-	Time    time.Time       `json:"time"`
-	Content json.RawMessage `json:"content"`
-}
-
-func showMessage(p *printer, m client.Message) {
-	if p.json {
-		_ = p.value(messageJSON{"message", m.ID, m.From, m.Time, m.Content})
-		return
-	}
-	text := m.Text()
-	if text == "" {
-		text = string(m.Content)
-	}
-	p.line("%s %s: %s", m.Time.Local().Format("15:04:05"), printable(m.From), printable(text))
 }

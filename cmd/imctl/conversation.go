@@ -5,216 +5,152 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
+	"sync"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/imcluster/imcluster/client"
 )
 
-const (
-	// reconnectTries, with pauses that double from firstPause on, give a gateway that restarts 16 s.
-	reconnectTries = 6
-	firstPause     = 500 * time.Millisecond
-)
-
-const welcome = `Messages are not stored: they go to those devices that are connected when you send them.`
-
-// conversation is a chat on the terminal, over one connection after another.
+// conversation is a chat on the terminal.
 type conversation struct {
 	command *chatCommand
 	p       *printer
-	cfg     client.Config
-	urls    []string
+	in      terminal
+	chat    *client.Client // fixed before ready is closed
+	ready   chan struct{}
+	to      target // where a plain line goes; owned by converse
+	log     scrollback
+	*completer
 
-	conn  *client.Conn
-	lines chan string        // what is typed; closed when the input ends
-	moves chan time.Duration // when the gateway wants conn to be given up for another one
-	kept  []string           // lines that were typed while there was no connection
+	mu     sync.Mutex
+	lost   bool     // since the last login
+	failed []string // lines that were not sent
 }
 
-// errQuit ends a conversation because the user wants it.
-var errQuit = errors.New("the user quits")
+// target is whom a line goes to: a user, a group, or everybody.
+type target struct{ user, group string }
+
+func (t target) String() string {
+	switch {
+	case t.user != "":
+		return t.user
+	case t.group != "":
+		return "group " + t.group
+	}
+	return "everybody"
+}
+
+func newConversation(c *chatCommand, p *printer, in terminal) *conversation {
+	return &conversation{
+		command: c, in: in, to: target{user: c.To, group: c.Group}, completer: &completer{}, ready: make(chan struct{}),
+		p: &printer{std: streams{out: in, err: in}, json: p.json, colour: p.colour}, // so that output does not tear the line that is typed
+	}
+}
 
 // converse chats until the user ends it, or the server does for good.
-func (c *chatCommand) converse(ctx context.Context, p *printer, urls []string, cfg client.Config, in terminal) (err error) {
-	v := &conversation{
-		command: c, cfg: cfg, urls: urls, lines: make(chan string), moves: make(chan time.Duration, 1),
-		p: &printer{std: streams{out: in, err: in}, json: p.json}, // so that output does not tear the line that is typed
-	}
-	v.cfg.OnMessage = func(m client.Message) { showMessage(v.p, m) }
-	v.cfg.OnError = func(e *client.Error) { v.p.warn("%s", printable(e.Error())) }
-	v.cfg.OnReconnect = func(d time.Duration) {
-		select {
-		case v.moves <- d:
-		default: // one is waiting
-		}
-	}
-	if v.conn, err = client.Dial(ctx, v.cfg); err != nil {
+func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
+	cfg.OnMessage = func(_ context.Context, m client.Message) error { v.received(m); return nil }
+	cfg.OnError = func(err error) { v.p.warn("%s", printable(err.Error())) }
+	cfg.OnState = v.stateChanged
+	dialing, cancel := context.WithTimeout(ctx, v.command.Timeout)
+	defer cancel()
+	var err error
+	if v.chat, err = client.Dial(dialing, cfg); err != nil {
 		return err
 	}
-	defer func() { v.hangUp() }()
-	v.p.warn("Logged in as %s on %s.\n%s\n%s", v.conn.UserID(), v.cfg.URL, welcome, chatHelp)
+	close(v.ready)
+	defer func() { v.chat.Close(); <-v.chat.Done() }()
+	v.p.warn("Lines go to %s; \":all\" shows the commands.", printable(v.to.String()))
 
-	quit := make(chan struct{})
+	lines, quit := make(chan string), make(chan struct{})
 	defer close(quit)
-	go readLines(in, v.lines, quit)
-	if err := v.run(ctx); !errors.Is(err, errQuit) {
-		return err
-	}
-	return v.leave(ctx)
-}
-
-// run handles lines, and connects again when the connection is lost, until one of them ends the conversation.
-func (v *conversation) run(ctx context.Context) error {
-	var move <-chan time.Time
+	go readLines(v.in, lines, quit)
 	for {
-		var lost error
 		select {
-		case line, ok := <-v.lines:
+		case line, ok := <-lines:
 			if !ok || line == ":q" {
-				return errQuit
+				return v.leave(ctx)
 			}
 			v.handleLine(ctx, line)
-			continue
-		case delay := <-v.moves:
-			v.p.warn("The gateway is going away.")
-			move = time.After(delay)
-			continue
-		case <-move:
-			lost = &client.ReconnectError{} // the delay is over
-		case <-v.conn.Done():
-			lost = v.conn.Err()
+		case <-v.chat.Done():
+			return errors.Join(v.explain(v.chat.Err()), v.unsent())
 		case <-ctx.Done():
-			return errQuit
-		}
-		v.hangUp()
-		move = nil
-		if err := v.reconnect(ctx, lost); err != nil {
-			return err
+			return v.leave(ctx)
 		}
 	}
 }
 
-// hangUp ends the connection without logging out, and whatever it asked for.
-func (v *conversation) hangUp() {
-	v.conn.Close()
-	<-v.conn.Done()
-	select {
-	case <-v.moves:
-	default:
-	}
-}
-
-// reconnect connects again after the connection was lost, unless that is of no use, and sends what was typed meanwhile.
-func (v *conversation) reconnect(ctx context.Context, lost error) error {
-	if final(lost) {
-		return v.explain(lost)
-	}
-	v.event("disconnected", lost)
-	v.p.warn("Disconnected: %s. Connecting again.", printable(v.explain(lost).Error()))
-	pause := firstPause
-	if moved := (*client.ReconnectError)(nil); errors.As(lost, &moved) {
-		pause = moved.Delay
-	}
-	for try := 1; ; try++ {
-		v.cfg.URL = v.urls[(try-1)%len(v.urls)]
-		conn, err := v.dialAfter(ctx, pause)
-		if err == nil {
-			v.conn = conn
-			v.event("connected", nil)
-			v.p.warn("Logged in as %s on %s.", conn.UserID(), v.cfg.URL)
-			break
-		}
-		if errors.Is(err, errQuit) || ctx.Err() != nil {
-			return errQuit
-		}
-		if final(err) || try == reconnectTries {
-			return errors.Join(fmt.Errorf("not connected after %d tries: %w", try, err), v.unsent())
-		}
-		pause = firstPause << (try - 1)
-	}
-	for _, line := range v.kept {
-		v.handleLine(ctx, line)
-	}
-	v.kept = nil
-	return nil
-}
-
-// dialAfter connects after a pause. It keeps what is typed meanwhile, and returns errQuit when that is the end.
-func (v *conversation) dialAfter(ctx context.Context, pause time.Duration) (*client.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
+// leave logs out after what was typed is sent; without a connection it does not wait for one.
+func (v *conversation) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.command.Timeout)
 	defer cancel()
-	type result struct {
-		conn *client.Conn
-		err  error
+	if s := v.chat.State().State; s != client.StateOnline && s != client.StateMoving {
+		v.chat.Close()
+		<-v.chat.Done()
+		return v.unsent()
 	}
-	dialed := make(chan result, 1)
-	go func() {
-		select {
-		case <-time.After(pause):
-			conn, err := client.Dial(ctx, v.cfg)
-			dialed <- result{conn, err}
-		case <-ctx.Done():
-			dialed <- result{err: ctx.Err()}
-		}
-	}()
-	for {
-		select {
-		case r := <-dialed:
-			return r.conn, r.err
-		case line, ok := <-v.lines:
-			if ok && line != ":q" {
-				v.kept = append(v.kept, line)
-				continue
-			}
-			cancel()
-			if r := <-dialed; r.conn != nil {
-				r.conn.Close()
-			}
-			return nil, errQuit
-		}
-	}
+	err := v.chat.Logout(ctx)
+	<-v.chat.Done()
+	return errors.Join(err, v.unsent())
 }
 
-// unsent says that lines that were kept are lost.
-func (v *conversation) unsent() error {
-	if len(v.kept) == 0 {
-		return nil
+// stateChanged tells what happens to the connection.
+func (v *conversation) stateChanged(s client.StateChange) {
+	<-v.ready
+	v.mu.Lock()
+	lostBefore := v.lost
+	v.lost = s.State == client.StateOffline
+	v.mu.Unlock()
+	switch s.State {
+	case client.StateOnline:
+		v.event("connected", s)
+		v.p.warn("Logged in as %s on %s.", printable(v.chat.UserID()), s.URL)
+	case client.StateMoving:
+		v.event("moving", s)
+		v.p.warn("The gateway is going away; moving to another one.")
+	case client.StateOffline:
+		if !lostBefore {
+			v.event("disconnected", s)
+			v.p.warn("Disconnected: %s. Connecting again; what you write waits.", printable(v.explain(s.Err).Error()))
+		}
 	}
-	return fmt.Errorf("not sent: %s", printable(strings.Join(v.kept, " / ")))
 }
 
 // event tells programs about the connection.
-func (v *conversation) event(name string, err error) {
+func (v *conversation) event(name string, s client.StateChange) {
 	if !v.p.json {
 		return
 	}
-	event := map[string]string{"event": name, "url": v.cfg.URL}
-	if err != nil {
-		event["error"] = err.Error()
+	event := map[string]string{"event": name, "url": s.URL}
+	if s.Err != nil {
+		event["error"] = s.Err.Error()
 	}
 	_ = v.p.value(event)
 }
 
-// final tells whether connecting again is of no use after err, or would do harm.
-func final(err error) bool {
-	var refused *client.Error
-	return errors.Is(err, client.ErrKicked) || errors.As(err, &refused) && !refused.Retryable()
-}
-
 // explain says for people why the connection ended.
 func (v *conversation) explain(err error) error {
-	var moved *client.ReconnectError
+	var move *client.MoveError
 	switch {
 	case errors.Is(err, client.ErrKicked):
-		return fmt.Errorf("%w: device %q of %s is in use there; --device chooses another one", err, v.conn.DeviceID(), v.conn.UserID())
-	case errors.As(err, &moved), websocket.IsCloseError(err, websocket.CloseGoingAway):
+		return fmt.Errorf("%w: device %q of %s is in use there; --device chooses another one", err, v.chat.DeviceID(), v.chat.UserID())
+	case errors.As(err, &move), websocket.IsCloseError(err, websocket.CloseGoingAway):
 		return errors.New("the gateway is going away")
 	case websocket.IsUnexpectedCloseError(err):
 		return fmt.Errorf("the gateway is gone: %w", err)
 	}
 	return err
+}
+
+// unsent says which lines are lost.
+func (v *conversation) unsent() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.failed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("not sent: %s", printable(strings.Join(v.failed, " / ")))
 }
 
 // readLines passes lines on until the input ends, and then closes lines. It may outlive its caller, waiting for a line
@@ -234,57 +170,45 @@ func readLines(in terminal, lines chan<- string, quit <-chan struct{}) {
 	}
 }
 
-// leave logs out, unless the connection is lost already.
-func (v *conversation) leave(ctx context.Context) error {
-	if v.conn.Err() != nil {
-		return v.unsent()
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.command.Timeout)
-	defer cancel()
-	return v.conn.Logout(ctx)
-}
-
 // handleLine does what a line says; what goes wrong with it does not end the chat.
 func (v *conversation) handleLine(ctx context.Context, line string) {
-	to, text, private := strings.Cut(line, ";;")
-	to, text = strings.TrimSpace(to), strings.TrimSpace(text)
+	if line == "" {
+		return
+	}
+	if strings.HasPrefix(line, ":") {
+		v.obey(ctx, line)
+		return
+	}
+	user, text, private := strings.Cut(line, ";;")
 	if !private {
-		to, text = v.command.To, line
+		v.send(ctx, v.to, line, line)
+		return
 	}
+	user, text = strings.TrimSpace(user), strings.TrimSpace(text)
 	switch {
-	case line == "":
-		return
-	case !private && strings.HasPrefix(line, ":"):
-		if line != ":all" {
-			v.p.warn("There is no command %s.", printable(line))
-		}
-		v.p.warn("%s", chatHelp)
-		return
-	case to == "" && private:
-		v.notSent(to, errors.New("no user before ;;"))
-		return
-	case to == "":
-		v.notSent(to, errors.New("to whom? Write user;;text, or start with --to USER"))
-		return
+	case user == "":
+		v.notSent(target{}, errors.New("no user before ;;"))
 	case text == "":
-		v.notSent(to, fmt.Errorf("no text for %s after ;;", to))
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, v.command.Timeout)
-	defer cancel()
-	receipt, err := v.conn.SendText(ctx, to, text)
-	switch {
-	case err != nil:
-		v.notSent(to, err)
-	case v.p.json:
-		_ = v.p.value(receiptJSON{"receipt", receipt.MsgID, to, int(receipt.Code), receipt.Time})
+		v.notSent(target{user: user}, fmt.Errorf("no text for %s after ;;", user))
+	default:
+		v.send(ctx, target{user: user}, text, line)
 	}
 }
 
-func (v *conversation) notSent(to string, err error) {
-	if v.p.json {
-		_ = v.p.value(map[string]string{"event": "error", "toId": to, "error": err.Error()})
-		return
-	}
-	v.p.warn("Not sent: %s", printable(err.Error()))
+// send sends a text without waiting for the answer. line is what was typed.
+func (v *conversation) send(ctx context.Context, to target, text, line string) {
+	m := client.Outgoing{To: to.user, Group: to.group, Everyone: to == target{}, Content: client.Text(text)}
+	v.chat.SendAsync(context.WithoutCancel(ctx), m, func(receipt client.Receipt, err error) {
+		if err == nil {
+			v.accepted(to, text, receipt)
+			return
+		}
+		if errors.Is(err, client.ErrNotSent) || errors.Is(err, client.ErrUnknownOutcome) { // the chat ends
+			v.mu.Lock()
+			v.failed = append(v.failed, line)
+			v.mu.Unlock()
+			return
+		}
+		v.notSent(to, err)
+	})
 }

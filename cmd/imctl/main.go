@@ -37,7 +37,8 @@ type command struct {
 	JSON        bool             `name:"json" help:"Print JSON for programs instead of text for people."`
 	ShowVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 
-	Chat     chatCommand     `cmd:"" help:"Chat on the terminal, or send one message."`
+	Chat     chatCommand     `cmd:"" help:"Chat on the terminal, or have a command handle what arrives."`
+	Send     sendCommand     `cmd:"" help:"Send one message."`
 	Online   onlineCommand   `cmd:"" help:"List who is online."`
 	Presence presenceCommand `cmd:"" help:"Tell whether users are online, where, and since when."`
 	Demo     demoCommand     `cmd:"" help:"Show that a platform works: two users on two gateways chat, and presence sees them."`
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		return cli.Report(std.err, name, &cli.ConfigError{Err: listCommands(parser, err)})
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	return cli.Report(std.err, name, hint(parsed.Run(&printer{std: std, json: cmd.JSON})))
+	return cli.Report(std.err, name, hint(parsed.Run(&printer{std: std, json: cmd.JSON, colour: wantsColour(std.out)})))
 }
 
 // askHelp turns the usual ways of asking for help into the one that the parser knows.

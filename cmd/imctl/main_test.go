@@ -86,7 +86,7 @@ func TestVersion(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, args := range []string{"", "help", "--help", "help chat", "--version"} {
 		code, out, _ := imctl(t, strings.Fields(args)...)
-		says := map[string]string{"help chat": "--text", "--version": "imctl dev "}[args]
+		says := map[string]string{"help chat": "--group", "--version": "imctl dev "}[args]
 		if code != 0 || !strings.Contains(out, cmp.Or(says, "Show that a platform works")) {
 			t.Errorf("imctl %s: exit code %d\n%s", args, code, out)
 		}
@@ -112,19 +112,22 @@ func TestMistakes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"onlin", 2, "the commands are chat, online, presence, demo, dev, version"},
+		{"onlin", 2, "the commands are chat, send, online, presence, demo, dev, version"},
 		{"presence", 2, "<user>"},
 		{"online --presence-url=localhost:80", 2, "--presence-url"},
 		{"online --api-key-file=/nonexistent", 2, "--api-key-file"},
 		{"chat", 2, "--token"},
-		{"chat --token=a --text=hello", 2, "--text needs --to"},
+		{"send --token=a hello", 2, "--to"},
+		{"send --token=a --to=b", 2, "say what to send"},
+		{"send --token=a --to=b --group=c hello", 2, "can't be used together"},
+		{"chat --token-file=/nonexistent", 2, "--token-file"},
 		{"chat --token=", 2, "--token is empty"},
 		{"chat --token=a --gateway-url=http://x", 2, "--gateway-url"},
 		{"demo --jwt-secret-dir=/nonexistent", 2, "--jwt-secret-dir"},
 		{"dev --presence-listen=" + taken.Addr().String(), 2, taken.Addr().String() + " is in use by another program: stop it, or choose another address with --presence-listen"},
 		{"dev --gateway-listen=" + taken.Addr().String() + " --presence-listen=127.0.0.1:0", 2, "with --gateway-listen"},
 		{"online --presence-url=http://127.0.0.1:1", 1, `refused: is "make dev" running? Set --presence-url`},
-		{"chat --token=a --to=b --text=c --gateway-url=ws://127.0.0.1:1", 1, `refused: is "make dev" running? Set --gateway-url`},
+		{"send --token=a --to=b --gateway-url=ws://127.0.0.1:1 c", 1, `refused: is "make dev" running? Set --gateway-url`},
 	} {
 		code, _, errs := imctl(t, strings.Fields(tc.args)...)
 		if code != tc.code || !strings.Contains(errs, tc.says) {
@@ -157,14 +160,12 @@ func TestChatOnTwoTerminals(t *testing.T) {
 	fmt.Fprintln(bob.keys, "hi \x1b[31malice")
 	alice.out.waitFor(t, "bob: hi \ufffd[31malice")
 	bob.out.waitFor(t, `"event":"receipt"`)
-	fmt.Fprintln(alice.keys, "nobody reads this")
-	alice.out.waitFor(t, "to whom?")
 	fmt.Fprintln(alice.keys, ";;text")
 	alice.out.waitFor(t, "Not sent: no user before ;;")
 	fmt.Fprintln(alice.keys, "bob;;")
 	alice.out.waitFor(t, "Not sent: no text for bob after ;;")
 	fmt.Fprintln(alice.keys, ":what")
-	alice.out.waitFor(t, "There is no command :what")
+	alice.out.waitFor(t, "there is no command :what")
 	fmt.Fprintln(alice.keys, strings.Repeat("u", 200)+";;x")
 	alice.out.waitFor(t, "Not sent: ")
 
@@ -188,8 +189,8 @@ func TestChatOnTwoTerminals(t *testing.T) {
 		}
 		return nil
 	})
-	if code, out, errs := imctl(t, "chat", "--token=carol", "--to=alice", "--text=one of many"); code != 0 ||
-		!strings.HasPrefix(out, "Accepted at ") || !strings.Contains(out, "not stored: it goes to those devices of alice that are connected now") {
+	if code, out, errs := imctl(t, "send", "--token=carol", "--to=alice", "one", "of", "many"); code != 0 ||
+		!strings.Contains(out, " alice") || !strings.Contains(out, " as ") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
 	alice.out.waitFor(t, "carol: one of many")
@@ -296,7 +297,7 @@ func TestTokensAreThoseThatGatewaysAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity, err := auth.NewJWT(secret, "shop", "im").Authenticate(t.Context(), token)
+	identity, err := auth.NewJWT(secret, "shop", "im").Authenticate(t.Context(), auth.Credentials{Token: token})
 	if err != nil || identity.User != "alice" {
 		t.Errorf("%+v, %v", identity, err)
 	}

@@ -14,6 +14,8 @@ import (
 type printer struct {
 	std  streams
 	json bool
+	// colour: the output is a terminal that shows colours.
+	colour bool
 }
 
 // value prints v as one line of JSON.

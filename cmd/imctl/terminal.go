@@ -16,6 +16,8 @@ type terminal interface {
 	io.Writer
 	// ReadLine returns the next line; any error means that there is none.
 	ReadLine() (string, error)
+	// interactive tells whether a person types.
+	interactive() bool
 	Close() error
 }
 
@@ -74,6 +76,8 @@ func (e *editedLines) ReadLine() (string, error) {
 	return line, err
 }
 
+func (e *editedLines) interactive() bool { return true }
+
 // Close ends ReadLine at once and restores the terminal. The editor's own Close waits for a key: it does not close the
 // input that it reads from.
 func (e *editedLines) Close() error {
@@ -107,5 +111,7 @@ func (p *plainLines) Write(data []byte) (int, error) {
 	defer p.mu.Unlock()
 	return p.out.Write(data)
 }
+
+func (p *plainLines) interactive() bool { return false }
 
 func (p *plainLines) Close() error { return nil }

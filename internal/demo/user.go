@@ -12,7 +12,7 @@ type user struct {
 	id       string
 	received chan client.Message
 
-	conn    *client.Conn
+	conn    *client.Client
 	gateway string // by name of the pod
 }
 
@@ -23,13 +23,10 @@ func newUser(id string) *user {
 
 // logIn connects to a gateway and asks presence which one it is.
 func (u *user) logIn(ctx context.Context, cfg Config, url string) error {
-	token, err := cfg.Token(u.id)
-	if err != nil {
-		return fmt.Errorf("make a token: %w", err)
-	}
-	err = reach(ctx, func() (bool, error) {
+	err := reach(ctx, func() (_ bool, err error) {
 		u.conn, err = client.Dial(ctx, client.Config{
-			URL: url, Token: token, ManualAck: true, OnMessage: func(m client.Message) { u.received <- m },
+			URLs: []string{url}, Token: func(context.Context, bool) (string, error) { return cfg.Token(u.id) },
+			ManualAck: true, OnMessage: func(_ context.Context, m client.Message) error { u.received <- m; return nil },
 		})
 		return err == nil, err
 	})
@@ -40,7 +37,7 @@ func (u *user) logIn(ctx context.Context, cfg Config, url string) error {
 		return fmt.Errorf("logged in as %s instead of %s", u.conn.UserID(), u.id)
 	}
 	var last client.UserPresence
-	err = reach(ctx, func() (bool, error) {
+	err = reach(ctx, func() (_ bool, err error) {
 		last, _, err = cfg.Presence.Get(ctx, u.id)
 		return last.State == client.Online && len(last.Devices) == 1, err
 	})

@@ -120,12 +120,12 @@ func TestOneGatewayIsNotEnoughForTheDemonstration(t *testing.T) {
 func TestDeviceLogsInElsewhere(t *testing.T) {
 	t.Parallel()
 	p := start(t, dev.Config{})
-	first, err := client.Dial(t.Context(), client.Config{URL: p.GatewayURLs[0], Token: "alice", DeviceID: "phone"})
+	first, err := client.Dial(t.Context(), client.Config{URLs: p.GatewayURLs[:1], Token: client.StaticToken("alice"), DeviceID: "phone"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	second, err := client.Dial(t.Context(), client.Config{URL: p.GatewayURLs[1], Token: "alice", DeviceID: "phone", Platform: "ios", TokenInHandshake: true})
+	second, err := client.Dial(t.Context(), client.Config{URLs: p.GatewayURLs[1:], Token: client.StaticToken("alice"), DeviceID: "phone", Platform: "ios", TokenInHandshake: true})
 	if err != nil {
 		t.Fatal(err)
 	}
