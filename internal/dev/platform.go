@@ -130,6 +130,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 		g, err := gateway.New(gateway.Config{
 			PodName: name, PodUID: name, Version: version.Version(), Store: st, Auth: auth.Insecure{}, PeerKeys: peerKey,
 			Listen: address, PeerListen: anyPort, DrainWindow: drainWindow, Logger: cfg.Logger,
+			AllowBroadcast: true, AllowOnlineList: true,
 		})
 		if err != nil {
 			return err
