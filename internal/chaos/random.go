@@ -10,6 +10,8 @@ type Setting struct {
 	Gateways int
 	// Cluster says that Redis is a Redis Cluster with replicas: its nodes fail over, they do not come back with their data.
 	Cluster bool
+	// Calm says that nothing happens but what clients do.
+	Calm bool
 	// Flood has users send more than a mailbox holds.
 	Flood bool
 }
@@ -48,7 +50,10 @@ func Random(seed uint64, set Setting) Schedule {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	s := Schedule{Seed: seed, Users: 3 + rng.IntN(3)}
 	table := moods[rng.IntN(len(moods))]
-	if set.Cluster {
+	switch {
+	case set.Calm:
+		table = nil
+	case set.Cluster:
 		table = clusterMoods[rng.IntN(len(clusterMoods))]
 	}
 	verbs := append(append([]weighted{}, chats...), table...)

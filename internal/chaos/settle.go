@@ -9,9 +9,6 @@ import (
 	"github.com/imcluster/imcluster/internal/chaos/check"
 )
 
-// deliveryTime is how long after a gateway's death was noticed everything must have arrived.
-const deliveryTime = 5 * time.Second
-
 // Devices and users that no step names.
 const (
 	ownersDevice = 8  // of user 0: creates the group
@@ -32,7 +29,8 @@ func (r *run) until(limit time.Duration, condition func() bool) bool {
 	return true
 }
 
-func (r *run) patience() time.Duration { return r.w.cfg.Lease + deliveryTime }
+// patience is how long after the last trouble everything must have arrived.
+func (r *run) patience() time.Duration { return r.w.cfg.Lease + r.w.cfg.Delivery }
 
 // setUp makes the group, by a device of its owner that is away until the end.
 func (r *run) setUp() error {

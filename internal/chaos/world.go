@@ -33,6 +33,8 @@ type WorldConfig struct {
 	Redis    Redis
 	// Lease, Grace and Idle are the gateways' own settings. Zero means 1.5 s, 300 ms and 2 s.
 	Lease, Grace, Idle time.Duration
+	// Delivery is how long after the death of a gateway was noticed everything must have arrived. Zero means 5 s.
+	Delivery time.Duration
 	// Args are further flags of gateways.
 	Args []string
 }
@@ -73,6 +75,7 @@ func NewWorld(tb testing.TB, cfg WorldConfig) *World {
 	orElse(&cfg.Lease, 1500*time.Millisecond)
 	orElse(&cfg.Grace, 300*time.Millisecond)
 	orElse(&cfg.Idle, 2*time.Second)
+	orElse(&cfg.Delivery, 5*time.Second)
 	w := &World{cfg: cfg, keys: tb.TempDir(), rec: newRecorder()}
 	if err := os.WriteFile(filepath.Join(w.keys, "current"), []byte("peer key"), 0o600); err != nil {
 		tb.Fatal(err)
