@@ -8,7 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/jsonschema-go/jsonschema"
+
 	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/internal/testredis"
+	"github.com/imcluster/imcluster/presence/store"
 )
 
 const protocolDoc = "../docs/protocol.md"
@@ -22,54 +26,112 @@ func readDoc(t *testing.T, path string) string {
 	return string(data)
 }
 
-// TestExamplesOfTheProtocolPage executes the blocks marked as frames: "name → frame" is sent on the connection of that
-// name, "name ← frame" must come next on it, byte for byte except for "…", and "name ← close N" ends it.
+// TestExamplesOfTheProtocolPage executes the blocks marked as frames, each on a Redis with nothing in it: "name → frame" is
+// sent on the connection of that name, "name ← frame" must come next on it, byte for byte except for "…", "name ← close N"
+// ends it, and after "name → disconnect", which breaks it, the name stands for a new connection. Everything that is sent and
+// received is valid by the published schemas.
 func TestExamplesOfTheProtocolPage(t *testing.T) {
 	blocks := strings.Split(readDoc(t, protocolDoc), "```frames\n")[1:]
-	if len(blocks) < 4 {
+	if len(blocks) < 9 {
 		t.Fatalf("only %d examples", len(blocks))
 	}
+	redis := testredis.Start(t)
+	schemas := map[string]*jsonschema.Resolved{"→": readSchema(t, "client"), "←": readSchema(t, "server")}
 	for i, block := range blocks {
 		block, _, _ = strings.Cut(block, "```")
 		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
-			g := startGateway(t, newWorld())
-			clients := map[string]*client{}
+			redis.MustDo("FLUSHALL")
+			g := startGateway(t, newWorld(), func(c *Config) {
+				c.join = nil
+				c.Store = store.Config{Addresses: []string{redis.Addr}, Owner: "cluster", Fresh: true}
+				c.AllowBroadcast, c.AllowOnlineList = true, true
+			})
+			example := &example{TB: t, g: g, clients: map[string]*client{}, schemas: schemas}
 			for line := range strings.Lines(block) {
-				name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-				arrow, text, _ := strings.Cut(rest, " ")
-				c := clients[name]
-				if c == nil {
-					c = dial(t, g, "", nil)
-					clients[name] = c
-				}
-				switch code, isClose := strings.CutPrefix(text, "close "); {
-				case arrow == "→":
-					c.send("%s", text)
-				case isClose:
-					n, err := strconv.Atoi(code)
-					if err != nil {
-						t.Fatalf("%q: %v", line, err)
-					}
-					c.expectClose(n)
-				default:
-					c.expectText(text)
-				}
+				example.do(strings.TrimSpace(line))
 			}
 		})
 	}
 }
 
-// expectText reads a frame that must be the text, in which "…" stands for anything.
-func (c *client) expectText(text string) {
+// example is one that is being executed.
+type example struct {
+	testing.TB
+	g       *Gateway
+	clients map[string]*client // by name
+	schemas map[string]*jsonschema.Resolved
+}
+
+// do executes a line.
+func (e *example) do(line string) {
+	e.Helper()
+	name, rest, _ := strings.Cut(line, " ")
+	arrow, text, _ := strings.Cut(rest, " ")
+	c := e.clients[name]
+	if c == nil {
+		c = dial(e, e.g, "", nil)
+		e.clients[name] = c
+	}
+	code, isClose := strings.CutPrefix(text, "close ")
+	switch {
+	case text == "disconnect":
+		c.ws.NetConn().Close()
+		delete(e.clients, name)
+	case isClose:
+		n, err := strconv.Atoi(code)
+		if err != nil {
+			e.Fatalf("%q: %v", line, err)
+		}
+		c.expectClose(n)
+		delete(e.clients, name)
+	case arrow == "→":
+		c.send("%s", text)
+		if fr, err := wire.DecodeJSON([]byte(text)); err == nil {
+			e.validate(arrow, text)
+			e.validate("→", string(wire.AppendJSON(nil, &fr)))
+		}
+	case arrow == "←":
+		e.validate(arrow, c.expectText(line, text))
+	default:
+		e.Fatalf("what is %q?", line)
+	}
+}
+
+// validate checks a frame against the schema of who sent it.
+func (e *example) validate(arrow, frame string) {
+	e.Helper()
+	var v any
+	mustUnmarshal(e, frame, &v)
+	if err := e.schemas[arrow].Validate(v); err != nil {
+		e.Errorf("%s is not valid by the schema: %v", frame, err)
+	}
+}
+
+func readSchema(t *testing.T, name string) *jsonschema.Resolved {
+	t.Helper()
+	var s jsonschema.Schema
+	mustUnmarshal(t, readDoc(t, "../api/wire/v1/"+name+".schema.json"), &s)
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolved
+}
+
+// expectText reads a frame that must be the text, in which … stands for anything, and returns it.
+func (c *client) expectText(line, text string) string {
 	c.Helper()
 	got, err := c.raw()
 	if err != nil {
-		c.Fatalf("want %s, but: %v", text, err)
+		c.Fatalf("%s\nbut: %v", line, err)
 	}
-	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(text), "…", `[^",]+`) + "$"
-	if !regexp.MustCompile(pattern).MatchString(got) {
-		c.Errorf("got  %s\nwant %s", got, text)
+	pattern := regexp.QuoteMeta(text)
+	pattern = strings.ReplaceAll(pattern, `"…"`, `"(?:[^"\\]|\\.)+"`)
+	pattern = strings.ReplaceAll(pattern, "…", `[^",]+`)
+	if !regexp.MustCompile("^" + pattern + "$").MatchString(got) {
+		c.Fatalf("got  %s\nwant %s", got, text)
 	}
+	return got
 }
 
 // TestProtocolPageIsWhole: every frame type and every code has its row, and there are no others.
@@ -101,7 +163,8 @@ func TestProtocolPageIsWhole(t *testing.T) {
 		fmt.Sprintf("| bytes waiting for the client to read | %s |", thousands(defaultMaxQueuedBytes)),
 		fmt.Sprintf("| connections of a gateway | %s |", thousands(defaultMaxConnections)),
 		fmt.Sprintf("| time to log in | %d s |", int(defaultLoginTimeout.Seconds())),
-		fmt.Sprintf("At most %d chats", maxPending),
+		fmt.Sprintf("At most %d messages of a connection may be unanswered", maxPending),
+		fmt.Sprintf("| messages of a connection without an answer | %d |", maxPending),
 		fmt.Sprintf("**received nothing** for %d s", int(defaultIdleTimeout.Seconds())),
 	} {
 		if !strings.Contains(doc, limit) {
