@@ -33,7 +33,7 @@ type GroupSend struct {
 func (m *Member) BeginGroup(group, sender string, msgID [16]byte, known uint64, done func(GroupSend, error)) {
 	part := Partition(group)
 	o := m.groupOp(opBeginGroup, part, groupBeginScript, m.store.keys.groupKeys(part, group),
-		sender, string(msgID[:]), strconv.FormatUint(known, 10), groupIDs, int(groupIDTime.Seconds()))
+		sender, string(msgID[:]), strconv.FormatUint(known, 10), groupIDs, groupIDTime.Milliseconds())
 	o.finish = func(_ *lanes, o *op, reply any, err error) {
 		o.free()
 		send, err := parseGroupSend(reply, err)
