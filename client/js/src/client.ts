@@ -1,7 +1,7 @@
 import { Acks } from './acks.js';
 import { Calls } from './calls.js';
 import { Code, isSuccess } from './codes.js';
-import type { Connection, Login } from './connection.js';
+import type { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { type Environment, system } from './environment.js';
 import { ClosedError, ConnectionLostError, OverrunError, ServerError, TimeoutError } from './errors.js';
@@ -9,11 +9,11 @@ import { type Frame, FrameType } from './frames.js';
 import { definedOf, Groups, type PageOptions, pageOf, type UserPage } from './groups.js';
 import { Inbox } from './inbox.js';
 import { Link, type State } from './link.js';
+import { type Login, renewalDelay } from './login.js';
 import { messageOf, textContent } from './message.js';
 import { type ClientOptions, type Settings, settingsOf } from './options.js';
 import { Outbox } from './outbox.js';
 import { defaultWebSocket, gatewayURL } from './socket.js';
-import { renewalDelay } from './token.js';
 
 /** What every message that is sent has. */
 export interface Outgoing {
@@ -90,7 +90,7 @@ export class Client {
     this.#acks = new Acks(backoff, environment);
     this.#calls = new Calls(environment);
     this.#inbox = this.#makeInbox(options);
-    this.#login = loginOf(options);
+    this.#login = loginFrameOf(options);
     this.#link = this.#makeLink(options);
     this.groups = new Groups((frame) => this.#call(frame));
     this.#online = new Promise<Login>((resolve, reject) => {
@@ -183,12 +183,11 @@ export class Client {
 
   /**
    * Asks the token provider for a token and gives it to the server, so that the session goes on when the token before
-   * expires. The client does it by itself shortly before a JSON Web Token expires.
+   * expires. The client does it by itself in time if the server says when that is.
    */
   async renewToken(): Promise<void> {
     const token = await this.#link.freshToken();
-    await this.#call({ ...this.#login, token });
-    this.#renewLater(token);
+    this.#renewLater(await this.#call({ ...this.#login, token }));
   }
 
   /** Takes the device offline at once and ends the client. Resolves when the server has confirmed it, or does not answer. */
@@ -233,20 +232,20 @@ export class Client {
         }
         this.#events.emit('state', state);
       },
-      onOnline: (connection, token) => this.#connected(connection, token),
+      onOnline: (connection, answer) => this.#connected(connection, answer),
       onOffline: (reason) => this.#disconnected(reason),
       onFrame: (frame) => this.#receive(frame),
       onEnd: (reason) => this.#closed(reason),
     });
   }
 
-  #connected(connection: Connection, token: string): void {
+  #connected(connection: Connection, answer: Frame): void {
     const send = (frame: Frame) => connection.send(frame);
     this.#calls.disconnected(new ConnectionLostError('the client moved to another gateway'));
     this.#acks.connected(send);
     this.#outbox.connected((text) => connection.sendText(text));
     this.#calls.connected(send);
-    this.#renewLater(token);
+    this.#renewLater(answer);
   }
 
   #disconnected(reason: Error): void {
@@ -330,10 +329,10 @@ export class Client {
     return this.#calls.call(frame, this.#settings.loginTimeoutMs);
   }
 
-  /** Renews the token of a provider before it expires, if it says when. What fails, the expiry itself puts right. */
-  #renewLater(token: string): void {
+  /** Renews the token of a provider before it expires. What fails, the expiry itself puts right. */
+  #renewLater(answer: Frame): void {
     this.#cancelRenewal();
-    const delay = typeof this.#settings.token === 'function' ? renewalDelay(token, Date.now()) : undefined;
+    const delay = typeof this.#settings.token === 'function' ? renewalDelay(answer) : undefined;
     if (delay !== undefined) {
       this.#cancelRenewal = this.#environment.after(delay, () => {
         this.renewToken().catch(() => {});
@@ -364,7 +363,7 @@ export class Client {
   }
 }
 
-function loginOf(options: ClientOptions): Frame {
+function loginFrameOf(options: ClientOptions): Frame {
   const frame: Frame = { type: FrameType.Login };
   if (options.deviceId !== undefined) {
     frame.deviceId = options.deviceId;

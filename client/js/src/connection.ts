@@ -4,14 +4,6 @@ import { ConnectionLostError, ServerError } from './errors.js';
 import { decodeFrame, encodeFrame, type Frame, FrameType } from './frames.js';
 import { closeWithoutLogout, type WebSocketConstructor, type WebSocketLike } from './socket.js';
 
-/** What the server said of a login. */
-export interface Login {
-  readonly userId: string;
-  readonly deviceId: string;
-  /** Identifies this login, for people who compare logs. */
-  readonly sessionId: string;
-}
-
 /** What a connection is made with. */
 export interface ConnectionConfig {
   url: string;
@@ -22,7 +14,7 @@ export interface ConnectionConfig {
   /** Bounds connecting and logging in together. */
   loginTimeoutMs: number;
   /** Called once, when the login succeeded. */
-  onLogin(login: Login): void;
+  onLogin(answer: Frame): void;
   /** Called for every other frame that the connection does not handle itself. */
   onFrame(frame: Frame): void;
   /** Called once, with why the connection is of no use any more, unless it was closed from this side. */
@@ -58,10 +50,10 @@ export class Connection {
   /** Starts to connect. No callback is called before the constructor has returned. */
   constructor(config: ConnectionConfig) {
     this.#config = config;
+    const socket = new config.WebSocket(config.url); // which may throw
     this.#cancelLoginTimeout = config.environment.after(config.loginTimeoutMs, () =>
       this.#fail(`no answer to the login within ${config.loginTimeoutMs} ms`),
     );
-    const socket = new config.WebSocket(config.url);
     this.#socket = socket;
     socket.onopen = () => {
       this.#loginSent = true;
@@ -185,11 +177,7 @@ export class Connection {
     this.#loggedIn = true;
     this.#cancelLoginTimeout();
     this.#beat((frame.heartbeatSeconds || defaultHeartbeatSeconds) * 1000);
-    this.#config.onLogin({
-      userId: frame.userId ?? '',
-      deviceId: frame.deviceId ?? '',
-      sessionId: frame.sessionId ?? '',
-    });
+    this.#config.onLogin(frame);
   }
 
   /**

@@ -56,6 +56,7 @@ export const numberFields = [
   'code',
   'time',
   'heartbeatSeconds',
+  'expiresAt',
   'delayMs',
   'limit',
   'count',

@@ -12,7 +12,6 @@ export {
   type Receipt,
 } from './client.js';
 export { Code } from './codes.js';
-export type { Login } from './connection.js';
 export type { Environment } from './environment.js';
 export {
   ClosedError,
@@ -25,6 +24,7 @@ export {
 } from './errors.js';
 export type { Group, Groups, PageOptions, UserPage } from './groups.js';
 export type { State } from './link.js';
+export type { Login } from './login.js';
 export { type Message, type TextContent, textContent } from './message.js';
 export type { ClientOptions, TokenProvider, TokenRequest } from './options.js';
 export {

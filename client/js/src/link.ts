@@ -1,9 +1,10 @@
 import { backoffDelay } from './backoff.js';
 import { Code, endsSession } from './codes.js';
-import { Connection, type Login } from './connection.js';
+import { Connection } from './connection.js';
 import type { Environment } from './environment.js';
 import { ConnectionLostError, ServerError, TimeoutError } from './errors.js';
 import { type Frame, FrameType } from './frames.js';
+import { type Login, loginOf } from './login.js';
 import type { Settings } from './options.js';
 import type { WebSocketConstructor } from './socket.js';
 
@@ -29,7 +30,7 @@ export interface LinkConfig {
   login: Frame;
   onState(state: State): void;
   /** Called when a connection has logged in, which replaces the one before, if there is one. */
-  onOnline(connection: Connection, token: string): void;
+  onOnline(connection: Connection, answer: Frame): void;
   /** Called when the connection is gone and none has replaced it. */
   onOffline(reason: Error): void;
   onFrame(frame: Frame): void;
@@ -42,7 +43,6 @@ const stableMs = 30_000;
 
 interface Attempt {
   connection?: Connection;
-  token?: string;
 }
 
 /**
@@ -148,14 +148,13 @@ export class Link {
     }
     const { urls, WebSocket, environment, login, settings, onFrame } = this.#config;
     try {
-      attempt.token = token;
       const connection = new Connection({
         url: urls[this.#url % urls.length] ?? '',
         WebSocket,
         environment,
         login: { ...login, token },
         loginTimeoutMs: settings.loginTimeoutMs,
-        onLogin: (login) => this.#succeeded(attempt, connection, login),
+        onLogin: (answer) => this.#succeeded(connection, answer),
         onFrame: (frame) => {
           if (frame.type === FrameType.Reconnect) {
             this.#move(connection, frame.delayMs ?? 0);
@@ -175,15 +174,15 @@ export class Link {
     }
   }
 
-  #succeeded(attempt: Attempt, connection: Connection, login: Login): void {
+  #succeeded(connection: Connection, answer: Frame): void {
     const before = this.#current;
     this.#attempt = undefined;
     this.#current = connection;
     this.#onlineSince = this.#config.environment.now();
     this.#expired = false;
     before?.close();
-    this.#config.onOnline(connection, attempt.token ?? '');
-    this.#setState({ status: 'online', login });
+    this.#config.onOnline(connection, answer);
+    this.#setState({ status: 'online', login: loginOf(answer) });
   }
 
   /** Handles the end of an attempt. */

@@ -35,8 +35,9 @@ export async function until<Status extends State['status']>(
   }
 }
 
-/** Returns when the client has handled every frame that the server sent before. */
+/** Returns when the client has handled every frame that the server sent before. The client must have sent nothing else. */
 export async function flush(client: Client, connection: FakeConnection): Promise<void> {
+  await client.connect();
   const ping = client.ping();
   await connection.expect('40');
   connection.send({ type: '41' });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ConnectionLostError, ServerError } from '@imcluster/client';
 import { backoffDelay } from '../../dist/backoff.js';
+import { renewalDelay } from '../../dist/login.js';
 import { fake, flush, until } from '../support/client.js';
 
 const timeout = 10_000;
@@ -156,6 +157,47 @@ describe('the login', { timeout }, () => {
     await server.login();
     await until(states, 'online');
     assert.deepEqual(asked, [false, true]);
+  });
+});
+
+describe('a token', { timeout }, () => {
+  const time = 1_700_000_000_000;
+
+  it('is renewed a minute before it expires, or after half of a shorter time', () => {
+    assert.equal(renewalDelay({ type: 11, time, expiresAt: time + 3_600_000 }), 3_540_000);
+    assert.equal(renewalDelay({ type: 11, time, expiresAt: time + 60_000 }), 30_000);
+    assert.equal(renewalDelay({ type: 11, time, expiresAt: time }), undefined);
+    assert.equal(renewalDelay({ type: 11, time }), undefined);
+  });
+
+  it('is renewed on the open connection, again and again', async (t) => {
+    let tokens = 0;
+    const token = () => {
+      tokens++;
+      return `token-${tokens}`;
+    };
+    const { client, server, clock, states } = await fake(t, { token, deviceId: 'phone' });
+    client.connect();
+    const connection = await server.login({ heartbeatSeconds: 86_400, time, expiresAt: time + 3_600_000 });
+    await until(states, 'online');
+    for (const expected of ['token-2', 'token-3']) {
+      clock.advance(3_539_999);
+      await flush(client, connection);
+      clock.advance(1);
+      assert.deepEqual(await connection.expect('10'), { type: '10', token: expected, deviceId: 'phone' });
+      connection.send({ type: '11', code: 200, userId: 'alice', time, expiresAt: time + 3_600_000 });
+      await flush(client, connection);
+    }
+    assert.equal(client.state.status, 'online');
+  });
+
+  it('that is fixed is not renewed', async (t) => {
+    const { client, server, clock } = await fake(t);
+    client.connect();
+    const connection = await server.login({ heartbeatSeconds: 86_400, time, expiresAt: time + 3_600_000 });
+    await flush(client, connection);
+    clock.advance(3_600_000);
+    await flush(client, connection);
   });
 });
 
