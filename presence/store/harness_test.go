@@ -99,7 +99,8 @@ type gateway struct {
 	replaced []Session
 
 	suspicions int
-	ended    []Session // by revocations
+	ended      []Session      // by revocations
+	heard      map[string]int // how often of revocations of a user
 }
 
 // startGateway joins and runs a gateway with a store of its own.
@@ -157,6 +158,10 @@ func (g *gateway) Replaced(s Session) {
 // Revoked closes the sessions that are covered.
 func (g *gateway) Revoked(r Revocation) {
 	g.mu.Lock()
+	if g.heard == nil {
+		g.heard = map[string]int{}
+	}
+	g.heard[r.User]++
 	var covered []Session
 	for _, s := range g.sessions {
 		if r.Covers(s) {
@@ -175,6 +180,12 @@ func (g *gateway) Suspect(string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.suspicions++
+}
+
+func (g *gateway) heardOf(user string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.heard[user]
 }
 
 func (g *gateway) kicked() []Session {
