@@ -117,7 +117,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 	peerKey := secretdir.Static([]byte(rand.Text()))
 
 	server, err := presence.New(presence.Config{
-		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), Logger: cfg.Logger})
+		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), PeerKey: peerKey, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
