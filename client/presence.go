@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,7 +18,8 @@ import (
 // maxAnswerBytes bounds what is read of an answer: 5,000 users with 8 devices each take 10 MB.
 const maxAnswerBytes = 64 << 20
 
-// Presence asks the query service who is online. It keeps no state; the context bounds every call.
+// Presence is an application's back end's way to the platform: it asks who is online, sends messages, manages groups and
+// disconnects users. It keeps no state; the context bounds every call.
 type Presence struct {
 	// URL of the service: scheme, host and port, such as http://chat-presence.
 	URL string
@@ -81,6 +83,8 @@ type APIError struct {
 	Code, Message string
 	// RetryAfter is how long to wait before trying again, if the service said so.
 	RetryAfter time.Duration
+
+	body []byte
 }
 
 func (e *APIError) Error() string {
@@ -96,9 +100,7 @@ func (p *Presence) Get(ctx context.Context, user string) (UserPresence, Freshnes
 		UserPresence
 		Freshness
 	}
-	// A user called ".." must not be taken for a step up the path.
-	path := "/v1/presence/" + strings.ReplaceAll(url.PathEscape(user), ".", "%2E")
-	err := p.call(ctx, http.MethodGet, path, nil, &answer)
+	err := p.call(ctx, http.MethodGet, "/v1/presence/"+segment(user), nil, &answer)
 	return answer.UserPresence, answer.Freshness, err
 }
 
@@ -191,6 +193,10 @@ func (p *Presence) Count(ctx context.Context) (Counts, error) {
 }
 
 func (p *Presence) call(ctx context.Context, method, path string, in, out any) error {
+	return p.callWith(ctx, nil, method, path, in, out)
+}
+
+func (p *Presence) callWith(ctx context.Context, header http.Header, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -203,6 +209,7 @@ func (p *Presence) call(ctx context.Context, method, path string, in, out any) e
 	if err != nil {
 		return fmt.Errorf("ask presence: %w", err)
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Authorization", "Bearer "+p.Key)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -233,7 +240,7 @@ func apiError(resp *http.Response, data []byte) error {
 	var body struct {
 		Error struct{ Code, Message string }
 	}
-	e := &APIError{Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode)}
+	e := &APIError{Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode), body: data}
 	if json.Unmarshal(data, &body) == nil && body.Error.Message != "" {
 		e.Code, e.Message = body.Error.Code, body.Error.Message
 	} else if resp.StatusCode == http.StatusNotFound {
