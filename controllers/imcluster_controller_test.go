@@ -336,7 +336,7 @@ func TestNoFinalizers(t *testing.T) {
 func TestRejectedObjectsAndMissingSecretsAreReportedTogether(t *testing.T) {
 	o := startOperator(t)
 	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
-		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeJWT, JWT: &v1alpha1.JWT{SecretRef: v1alpha1.SecretReference{Name: "keys"}}}
+		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeJWT, JWT: &v1alpha1.JWT{SecretRef: &v1alpha1.SecretReference{Name: "keys"}}}
 		im.Spec.Gateway.NodeSelector = map[string]string{"not a label": "x"}
 	}))
 	ready := o.condition("chat", v1alpha1.ConditionReady, status.ReasonRejected)

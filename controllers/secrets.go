@@ -39,8 +39,8 @@ type secretsState struct {
 	redisAuth types.UID // of the Secret of a managed Redis, if it can be used
 }
 
-// minHMACKeyBytes is the least size of a key for HS256 (RFC 7518, section 3.2): whoever has a token can look
-// for a shorter key offline.
+// minHMACKeyBytes is the least size of a key for HS256 (RFC 7518, section 3.2): whoever has a token, or a signed
+// request, can look for a shorter key offline.
 const minHMACKeyBytes = 32
 
 // generatedSecrets lists what an IMCluster needs that the user does not bring.
@@ -75,8 +75,16 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 			secrets = append(secrets, referencedSecret{field: field, name: ref.Name, key: key})
 		}
 	}
+	hmacKey := func(field string, ref *v1alpha1.SecretReference) {
+		if ref != nil {
+			secrets = append(secrets, referencedSecret{field, ref.Name, naming.KeyCurrent, minHMACKeyBytes})
+		}
+	}
 	if jwt := im.Spec.Auth.JWT; jwt != nil {
-		secrets = append(secrets, referencedSecret{"spec.auth.jwt.secretRef", jwt.SecretRef.Name, naming.KeyCurrent, minHMACKeyBytes})
+		hmacKey("spec.auth.jwt.secretRef", jwt.SecretRef)
+	}
+	if webhook := im.Spec.Auth.Webhook; webhook != nil {
+		hmacKey("spec.auth.webhook.secretRef", webhook.SecretRef)
 	}
 	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
 	if external := im.Spec.Redis.External; external != nil {

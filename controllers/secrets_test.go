@@ -75,7 +75,7 @@ func TestShortTokenKeysAreReported(t *testing.T) {
 		StringData: map[string]string{"current": "hunter2"}}
 	o.create(keys)
 	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
-		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeJWT, JWT: &v1alpha1.JWT{SecretRef: v1alpha1.SecretReference{Name: "keys"}}}
+		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeJWT, JWT: &v1alpha1.JWT{SecretRef: &v1alpha1.SecretReference{Name: "keys"}}}
 	}))
 	ready := o.condition("chat", v1alpha1.ConditionReady, status.ReasonSecretInvalid)
 	want := `Secret keys (spec.auth.jwt.secretRef) has less than 32 bytes under the key "current", so it can be guessed; replace it by random bytes`
@@ -83,6 +83,23 @@ func TestShortTokenKeysAreReported(t *testing.T) {
 		t.Errorf("message is %q, want %q", ready.Message, want)
 	}
 	exists(o, "chat-gateway", &appsv1.Deployment{}, nil)
+}
+
+// A gateway without the key of its webhook does not start, so the user is told of it.
+func TestMissingWebhookKeyIsReportedUntilItIsThere(t *testing.T) {
+	o := startOperator(t)
+	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
+		im.Spec.Auth = v1alpha1.Auth{Mode: v1alpha1.AuthModeWebhook, Webhook: &v1alpha1.Webhook{
+			URL: "http://login.default.svc/check", SecretRef: &v1alpha1.SecretReference{Name: "hook"}}}
+	}))
+	ready := o.condition("chat", v1alpha1.ConditionReady, status.ReasonSecretMissing)
+	want := `Secret hook (spec.auth.webhook.secretRef) does not exist; create it with the key "current"`
+	if ready.Message != want {
+		t.Errorf("message is %q, want %q", ready.Message, want)
+	}
+	o.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "hook"},
+		StringData: map[string]string{"current": strings.Repeat("k", 32)}})
+	o.condition("chat", v1alpha1.ConditionReady, status.ReasonUnavailable) // of the pods; the Secret is fine
 }
 
 // The user's own Secret is used instead of a generated one, and looked for again while it is missing.

@@ -55,6 +55,7 @@ type IMClusterList struct {
 // IMClusterSpec is the platform that is wanted.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.redis.managed) == has(oldSelf.redis.managed)",message="redis cannot move between managed and external in place: what it holds would stay behind; create another IMCluster instead"
+// +kubebuilder:validation:XValidation:rule="!has(self.redis.managed) || self.?messages.?durability.orValue('Default') != 'Replicated'",message="messages.durability Replicated needs an external Redis with replicas: a managed one has none, so no message would ever count as stored"
 type IMClusterSpec struct {
 	// image is the data-plane image, which gateway and presence pods run. If
 	// unset, the operator uses the image that it was installed with; set it to
@@ -91,8 +92,12 @@ type IMClusterSpec struct {
 	// +kubebuilder:default={}
 	Presence Presence `json:"presence,omitempty"`
 
-	// redis is where sessions are kept, and when users were last seen: exactly
-	// one of managed (a Redis that the operator runs) and external (your own).
+	// messages says how messages are kept for those who have not read them.
+	// +optional
+	Messages *Messages `json:"messages,omitempty"`
+
+	// redis is where sessions and messages are kept, and when users were last
+	// seen: exactly one of managed (a Redis that the operator runs) and external (your own).
 	// +required
 	Redis Redis `json:"redis"`
 

@@ -1,6 +1,7 @@
 package v1alpha1
 
-// Redis is where sessions are kept, and when users were last seen.
+// Redis is where sessions and messages are kept, and when users were last
+// seen.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.managed) != has(self.external)",message="exactly one of managed and external is required"
 type Redis struct {
@@ -43,8 +44,9 @@ type ManagedRedis struct {
 
 	// storage keeps the data on a volume, so that it survives a restart of the
 	// Redis pod except for at most the last 2 s. If unset, a restart of the Redis
-	// pod forgets when users were last seen, while those who are connected are
-	// registered again, and the condition RedisAvailable says Ephemeral.
+	// pod loses the messages that are still to be delivered and forgets groups
+	// and when users were last seen, while those who are connected are registered
+	// again, and the condition RedisAvailable says Ephemeral.
 	// +optional
 	Storage *RedisStorage `json:"storage,omitempty"`
 

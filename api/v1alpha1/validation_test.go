@@ -67,6 +67,20 @@ func TestSamplesAreAccepted(t *testing.T) {
 	}
 }
 
+func TestEverySettingIsAccepted(t *testing.T) {
+	c := testenv.Client(t)
+	namespace := testenv.Namespace(t, c)
+	for _, file := range files(t, "testdata/accepted/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			for _, object := range decode(t, file, namespace) {
+				if err := c.Create(t.Context(), object, client.FieldValidation("Strict")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
 // Each file in testdata/refused starts with comments "# refused: …", which the API server's answer must contain.
 func TestFaultySpecsAreRefusedByFieldAndRule(t *testing.T) {
 	c := testenv.Client(t)

@@ -7,6 +7,7 @@ import (
 // Gateway configures the pods that hold the WebSocket connections of
 // clients.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.ingress) || !has(self.limits) || !has(self.limits.perAddress) || (has(self.limits.trustedProxies) && self.limits.trustedProxies.size() > 0)",message="limits.perAddress together with ingress needs limits.trustedProxies: without it, all clients have the address of the ingress controller"
 // +kubebuilder:validation:XValidation:rule="self.?maxConnectionsPerPod.orValue(20000) <= self.?drain.?windowSeconds.orValue(120) * self.?drain.?maxReconnectsPerSecond.orValue(200)",message="a full pod must be able to drain in time: maxConnectionsPerPod (20000 if unset) must not exceed drain.windowSeconds (120 if unset) x drain.maxReconnectsPerSecond (200 if unset)",messageExpression="'a full pod cannot drain in time: maxConnectionsPerPod is %d, which must not exceed drain.windowSeconds x drain.maxReconnectsPerSecond, here %d x %d'.format([self.?maxConnectionsPerPod.orValue(20000), self.?drain.?windowSeconds.orValue(120), self.?drain.?maxReconnectsPerSecond.orValue(200)])"
 type Gateway struct {
 	// replicas is the number of gateway pods. Default 2. "kubectl scale", a
@@ -37,6 +38,25 @@ type Gateway struct {
 	// pods one after the other.
 	// +optional
 	Resources *Resources `json:"resources,omitempty"`
+
+	// limits of what clients may do.
+	// +optional
+	Limits *GatewayLimits `json:"limits,omitempty"`
+
+	// allowedOrigins are the origins of web pages that may connect, such as
+	// https://chat.example.com, or https://*.example.com for all names below
+	// example.com; pages of others are answered with 403. Programs that are no
+	// browsers do not have an origin and are not held up. If unset, pages of all
+	// origins may connect: what proves who a client is, is its token. A change
+	// replaces the gateway pods one after the other.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	AllowedOrigins []Origin `json:"allowedOrigins,omitempty"`
+
+	// clients says what clients may do besides chatting.
+	// +optional
+	Clients *Clients `json:"clients,omitempty"`
 
 	Scheduling `json:",inline"`
 

@@ -10,8 +10,8 @@ import (
 	"github.com/imcluster/imcluster/controllers/naming"
 )
 
-// commonFlags returns the flags and Secrets that gateway and presence have in common: where Redis is,
-// the key among the pods of this IMCluster, and how long a lost user still counts as online.
+// commonFlags returns the flags and Secrets that gateway and presence have in common: where Redis is, the
+// key among the pods of this IMCluster, how long a lost user still counts as online, and how messages are kept.
 func commonFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 	args, mounts = redisFlags(im)
 	peerKey := secretMount{volume: "peer-key", secret: naming.PeerKeySecret(im.Name)}
@@ -24,7 +24,7 @@ func commonFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 	if o := im.Spec.Observability; o != nil && o.OTLPEndpoint != "" {
 		args = append(args, flag("otlp-endpoint", o.OTLPEndpoint))
 	}
-	return args, mounts
+	return append(args, messageFlags(im)...), mounts
 }
 
 // identity returns what the data plane knows its IMCluster by: gateways ask each other for it, and Redis

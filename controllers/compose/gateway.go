@@ -48,17 +48,10 @@ func gatewayDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deployme
 		flag("drain-window", seconds(window)),
 		flag("drain-max-reconnects-per-second", rate),
 	)
-	if jwt := im.Spec.Auth.JWT; jwt != nil {
-		key := secretMount{volume: "jwt", secret: jwt.SecretRef.Name}
-		mounts = append(mounts, key)
-		args = append(args, flag("jwt-secret-dir", key.dir()))
-		if jwt.Issuer != "" {
-			args = append(args, flag("jwt-issuer", jwt.Issuer))
-		}
-		if jwt.Audience != "" {
-			args = append(args, flag("jwt-audience", jwt.Audience))
-		}
-	}
+	auth, keys := authFlags(im)
+	args, mounts = append(args, auth...), append(mounts, keys...)
+	args = append(args, limitFlags(im)...)
+	args = append(args, clientFlags(im)...)
 	container := corev1ac.Container().
 		WithName(string(naming.Gateway)).
 		WithImage(DataPlaneImage(im, images)).

@@ -172,8 +172,8 @@ func redisVerdict(in Input) verdict {
 		v.message = "The managed Redis is ready"
 		if managed.Storage == nil {
 			v.reason = ReasonEphemeral
-			v.message = "The managed Redis is ready. When its pod restarts it forgets when users were last seen, " +
-				"because spec.redis.managed.storage is not set; who is connected is registered again"
+			v.message = "The managed Redis is ready. When its pod restarts it loses the messages that are still to be delivered, and " +
+				"forgets groups and when users were last seen, because spec.redis.managed.storage is not set; who is connected is registered again"
 		}
 	}
 	return v

@@ -13,7 +13,7 @@ import (
 )
 
 // samples are the IMClusters of config/samples, by file.
-var samples = map[string]string{"quickstart.yaml": "chat", "production.yaml": "im", "external-redis.yaml": "ext"}
+var samples = map[string]string{"quickstart.yaml": "chat", "production.yaml": "im", "external-redis.yaml": "ext", "identity-provider.yaml": "sso"}
 
 func TestEverySampleBecomesReady(t *testing.T) {
 	files, err := filepath.Glob("../../config/samples/[^k]*.yaml")

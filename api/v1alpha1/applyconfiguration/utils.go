@@ -16,14 +16,20 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=imcluster.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AddressLimits"):
+		return &apiv1alpha1.AddressLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Auth"):
 		return &apiv1alpha1.AuthApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Clients"):
+		return &apiv1alpha1.ClientsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Drain"):
 		return &apiv1alpha1.DrainApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRedis"):
 		return &apiv1alpha1.ExternalRedisApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Gateway"):
 		return &apiv1alpha1.GatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayLimits"):
+		return &apiv1alpha1.GatewayLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayService"):
 		return &apiv1alpha1.GatewayServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayStatus"):
@@ -36,16 +42,22 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IMClusterStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Ingress"):
 		return &apiv1alpha1.IngressApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("JWKS"):
+		return &apiv1alpha1.JWKSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JWT"):
 		return &apiv1alpha1.JWTApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ManagedRedis"):
 		return &apiv1alpha1.ManagedRedisApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Messages"):
+		return &apiv1alpha1.MessagesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Observability"):
 		return &apiv1alpha1.ObservabilityApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Presence"):
 		return &apiv1alpha1.PresenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PresenceStatus"):
 		return &apiv1alpha1.PresenceStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Rate"):
+		return &apiv1alpha1.RateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Redis"):
 		return &apiv1alpha1.RedisApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RedisStatus"):
@@ -64,6 +76,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.URLsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Usage"):
 		return &apiv1alpha1.UsageApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Webhook"):
+		return &apiv1alpha1.WebhookApplyConfiguration{}
 
 	}
 	return nil

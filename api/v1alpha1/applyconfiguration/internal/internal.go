@@ -23,6 +23,18 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.imcluster.imcluster.api.v1alpha1.AddressLimits
+  map:
+    fields:
+    - name: bytesPerSecond
+      type:
+        scalar: numeric
+    - name: connections
+      type:
+        scalar: numeric
+    - name: framesPerSecond
+      type:
+        scalar: numeric
 - name: com.github.imcluster.imcluster.api.v1alpha1.AnnotationValue
   scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Auth
@@ -34,8 +46,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: mode
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.AuthMode
+    - name: webhook
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Webhook
 - name: com.github.imcluster.imcluster.api.v1alpha1.AuthMode
   scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.CIDR
+  scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.Clients
+  map:
+    fields:
+    - name: broadcast
+      type:
+        scalar: boolean
+    - name: groups
+      type:
+        scalar: boolean
+    - name: onlineList
+      type:
+        scalar: boolean
 - name: com.github.imcluster.imcluster.api.v1alpha1.DeletionPolicy
   scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Drain
@@ -47,6 +76,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: windowSeconds
       type:
         scalar: numeric
+- name: com.github.imcluster.imcluster.api.v1alpha1.Durability
+  scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.ExternalRedis
   map:
     fields:
@@ -74,12 +105,24 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.imcluster.imcluster.api.v1alpha1.Gateway
   map:
     fields:
+    - name: allowedOrigins
+      type:
+        list:
+          elementType:
+            namedType: com.github.imcluster.imcluster.api.v1alpha1.Origin
+          elementRelationship: associative
+    - name: clients
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Clients
     - name: drain
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.Drain
     - name: ingress
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.Ingress
+    - name: limits
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.GatewayLimits
     - name: maxConnectionsPerPod
       type:
         scalar: numeric
@@ -104,6 +147,27 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+- name: com.github.imcluster.imcluster.api.v1alpha1.GatewayLimits
+  map:
+    fields:
+    - name: connectionsPerUser
+      type:
+        scalar: numeric
+    - name: perAddress
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.AddressLimits
+    - name: perConnection
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Rate
+    - name: perUser
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Rate
+    - name: trustedProxies
+      type:
+        list:
+          elementType:
+            namedType: com.github.imcluster.imcluster.api.v1alpha1.CIDR
+          elementRelationship: associative
 - name: com.github.imcluster.imcluster.api.v1alpha1.GatewayService
   map:
     fields:
@@ -178,6 +242,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: image
       type:
         scalar: string
+    - name: messages
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Messages
     - name: observability
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.Observability
@@ -238,6 +305,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tlsSecretName
       type:
         scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.JWKS
+  map:
+    fields:
+    - name: url
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.URL
 - name: com.github.imcluster.imcluster.api.v1alpha1.JWT
   map:
     fields:
@@ -247,6 +320,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuer
       type:
         scalar: string
+    - name: jwks
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.JWKS
     - name: secretRef
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
@@ -273,12 +349,29 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+- name: com.github.imcluster.imcluster.api.v1alpha1.Messages
+  map:
+    fields:
+    - name: durability
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Durability
+    - name: maxBytes
+      type:
+        scalar: numeric
+    - name: maxMessages
+      type:
+        scalar: numeric
+    - name: retentionSeconds
+      type:
+        scalar: numeric
 - name: com.github.imcluster.imcluster.api.v1alpha1.Observability
   map:
     fields:
     - name: otlpEndpoint
       type:
         scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.Origin
+  scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Presence
   map:
     fields:
@@ -320,6 +413,15 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Quantity
   scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.Rate
+  map:
+    fields:
+    - name: bytesPerSecond
+      type:
+        scalar: numeric
+    - name: framesPerSecond
+      type:
+        scalar: numeric
 - name: com.github.imcluster.imcluster.api.v1alpha1.Redis
   map:
     fields:
@@ -374,6 +476,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.imcluster.imcluster.api.v1alpha1.URL
+  scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.URLs
   map:
     fields:
@@ -395,6 +499,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: onlineUsers
       type:
         scalar: numeric
+- name: com.github.imcluster.imcluster.api.v1alpha1.Webhook
+  map:
+    fields:
+    - name: cacheSeconds
+      type:
+        scalar: numeric
+    - name: secretRef
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
+    - name: timeoutSeconds
+      type:
+        scalar: numeric
+    - name: url
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.URL
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:

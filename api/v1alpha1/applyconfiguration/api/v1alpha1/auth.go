@@ -12,13 +12,16 @@ import (
 // Auth says how clients prove who they are when they log in. Changing it
 // replaces the gateway pods one after the other.
 type AuthApplyConfiguration struct {
-	// mode is JWT, which checks a signed token, or Insecure, which takes the
-	// token for the user id so that anybody can be anybody; Insecure is for
-	// trying things out and raises the condition InsecureAuth.
+	// mode is JWT, which checks a signed token, Webhook, which asks a service of
+	// yours about any token, or Insecure, which takes the token for the user id
+	// so that anybody can be anybody; Insecure is for trying things out and
+	// raises the condition InsecureAuth.
 	Mode *apiv1alpha1.AuthMode `json:"mode,omitempty"`
 	// jwt configures mode JWT. The subject of a token is the user id; an expired
-	// token is refused.
+	// token is refused, and ends a session that is open.
 	JWT *JWTApplyConfiguration `json:"jwt,omitempty"`
+	// webhook configures mode Webhook.
+	Webhook *WebhookApplyConfiguration `json:"webhook,omitempty"`
 }
 
 // AuthApplyConfiguration constructs a declarative configuration of the Auth type for use with
@@ -40,5 +43,13 @@ func (b *AuthApplyConfiguration) WithMode(value apiv1alpha1.AuthMode) *AuthApply
 // If called multiple times, the JWT field is set to the value of the last call.
 func (b *AuthApplyConfiguration) WithJWT(value *JWTApplyConfiguration) *AuthApplyConfiguration {
 	b.JWT = value
+	return b
+}
+
+// WithWebhook sets the Webhook field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Webhook field is set to the value of the last call.
+func (b *AuthApplyConfiguration) WithWebhook(value *WebhookApplyConfiguration) *AuthApplyConfiguration {
+	b.Webhook = value
 	return b
 }

@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/imcluster/imcluster/api/v1alpha1"
 	v1 "k8s.io/api/core/v1"
 )
 
@@ -27,7 +28,18 @@ type GatewayApplyConfiguration struct {
 	// whole. Plan 10 KB of memory per connection. With a memory limit, the Go
 	// runtime is told to stay below 90 % of it. A change replaces the gateway
 	// pods one after the other.
-	Resources                    *ResourcesApplyConfiguration `json:"resources,omitempty"`
+	Resources *ResourcesApplyConfiguration `json:"resources,omitempty"`
+	// limits of what clients may do.
+	Limits *GatewayLimitsApplyConfiguration `json:"limits,omitempty"`
+	// allowedOrigins are the origins of web pages that may connect, such as
+	// https://chat.example.com, or https://*.example.com for all names below
+	// example.com; pages of others are answered with 403. Programs that are no
+	// browsers do not have an origin and are not held up. If unset, pages of all
+	// origins may connect: what proves who a client is, is its token. A change
+	// replaces the gateway pods one after the other.
+	AllowedOrigins []apiv1alpha1.Origin `json:"allowedOrigins,omitempty"`
+	// clients says what clients may do besides chatting.
+	Clients                      *ClientsApplyConfiguration `json:"clients,omitempty"`
 	SchedulingApplyConfiguration `json:""`
 	// service configures the Service in front of the gateways, named
 	// <name>-gateway, with WebSocket on port 80.
@@ -73,6 +85,32 @@ func (b *GatewayApplyConfiguration) WithDrain(value *DrainApplyConfiguration) *G
 // If called multiple times, the Resources field is set to the value of the last call.
 func (b *GatewayApplyConfiguration) WithResources(value *ResourcesApplyConfiguration) *GatewayApplyConfiguration {
 	b.Resources = value
+	return b
+}
+
+// WithLimits sets the Limits field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Limits field is set to the value of the last call.
+func (b *GatewayApplyConfiguration) WithLimits(value *GatewayLimitsApplyConfiguration) *GatewayApplyConfiguration {
+	b.Limits = value
+	return b
+}
+
+// WithAllowedOrigins adds the given value to the AllowedOrigins field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AllowedOrigins field.
+func (b *GatewayApplyConfiguration) WithAllowedOrigins(values ...apiv1alpha1.Origin) *GatewayApplyConfiguration {
+	for i := range values {
+		b.AllowedOrigins = append(b.AllowedOrigins, values[i])
+	}
+	return b
+}
+
+// WithClients sets the Clients field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Clients field is set to the value of the last call.
+func (b *GatewayApplyConfiguration) WithClients(value *ClientsApplyConfiguration) *GatewayApplyConfiguration {
+	b.Clients = value
 	return b
 }
 

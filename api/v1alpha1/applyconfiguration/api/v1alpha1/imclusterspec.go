@@ -27,8 +27,10 @@ type IMClusterSpecApplyConfiguration struct {
 	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
 	// presence configures the pods that answer who is online.
 	Presence *PresenceApplyConfiguration `json:"presence,omitempty"`
-	// redis is where sessions are kept, and when users were last seen: exactly
-	// one of managed (a Redis that the operator runs) and external (your own).
+	// messages says how messages are kept for those who have not read them.
+	Messages *MessagesApplyConfiguration `json:"messages,omitempty"`
+	// redis is where sessions and messages are kept, and when users were last
+	// seen: exactly one of managed (a Redis that the operator runs) and external (your own).
 	Redis *RedisApplyConfiguration `json:"redis,omitempty"`
 	// observability configures where the pods send traces. Metrics are always
 	// served, at /metrics on the ops port of every pod.
@@ -78,6 +80,14 @@ func (b *IMClusterSpecApplyConfiguration) WithGateway(value *GatewayApplyConfigu
 // If called multiple times, the Presence field is set to the value of the last call.
 func (b *IMClusterSpecApplyConfiguration) WithPresence(value *PresenceApplyConfiguration) *IMClusterSpecApplyConfiguration {
 	b.Presence = value
+	return b
+}
+
+// WithMessages sets the Messages field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Messages field is set to the value of the last call.
+func (b *IMClusterSpecApplyConfiguration) WithMessages(value *MessagesApplyConfiguration) *IMClusterSpecApplyConfiguration {
+	b.Messages = value
 	return b
 }
 

@@ -12,11 +12,14 @@ type JWTApplyConfiguration struct {
 	// accepted as well, so that keys can be rotated. Changing the Secret's
 	// content replaces no pods: it is read again within about a minute.
 	SecretRef *SecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
+	// jwks checks tokens that an identity provider signs with RS256 or ES256.
+	JWKS *JWKSApplyConfiguration `json:"jwks,omitempty"`
 	// issuer is the "iss" claim that tokens must carry. If unset, it is not
 	// checked.
 	Issuer *string `json:"issuer,omitempty"`
 	// audience is an "aud" claim that tokens must carry. If unset, it is not
-	// checked.
+	// checked. Set it if the identity provider issues tokens for other
+	// applications, too.
 	Audience *string `json:"audience,omitempty"`
 }
 
@@ -31,6 +34,14 @@ func JWT() *JWTApplyConfiguration {
 // If called multiple times, the SecretRef field is set to the value of the last call.
 func (b *JWTApplyConfiguration) WithSecretRef(value *SecretReferenceApplyConfiguration) *JWTApplyConfiguration {
 	b.SecretRef = value
+	return b
+}
+
+// WithJWKS sets the JWKS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the JWKS field is set to the value of the last call.
+func (b *JWTApplyConfiguration) WithJWKS(value *JWKSApplyConfiguration) *JWTApplyConfiguration {
+	b.JWKS = value
 	return b
 }
 

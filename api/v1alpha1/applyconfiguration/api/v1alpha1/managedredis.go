@@ -24,8 +24,9 @@ type ManagedRedisApplyConfiguration struct {
 	Memory *apiv1alpha1.Quantity `json:"memory,omitempty"`
 	// storage keeps the data on a volume, so that it survives a restart of the
 	// Redis pod except for at most the last 2 s. If unset, a restart of the Redis
-	// pod forgets when users were last seen, while those who are connected are
-	// registered again, and the condition RedisAvailable says Ephemeral.
+	// pod loses the messages that are still to be delivered and forgets groups
+	// and when users were last seen, while those who are connected are registered
+	// again, and the condition RedisAvailable says Ephemeral.
 	Storage                      *RedisStorageApplyConfiguration `json:"storage,omitempty"`
 	SchedulingApplyConfiguration `json:""`
 }

@@ -5,7 +5,8 @@ package v1alpha1
 // RedisApplyConfiguration represents a declarative configuration of the Redis type for use
 // with apply.
 //
-// Redis is where sessions are kept, and when users were last seen.
+// Redis is where sessions and messages are kept, and when users were last
+// seen.
 type RedisApplyConfiguration struct {
 	// managed lets the operator run one Redis for this IMCluster. Write
 	// "managed: {}" for all defaults.
