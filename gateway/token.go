@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -127,5 +128,6 @@ func (c *conn) revoke(r store.Revocation) {
 		return
 	}
 	c.mu.Unlock()
-	c.close(reasonRevoked, wire.Frame{Type: wire.TypeKicked, Code: wire.CodeRevoked, Message: errRevoked.Message})
+	c.close(reasonRevoked, wire.Frame{Type: wire.TypeKicked, Code: wire.CodeRevoked,
+		Message: cmp.Or(r.Reason, errRevoked.Message)})
 }
