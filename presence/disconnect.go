@@ -14,7 +14,7 @@ const (
 	defaultRevocation = 24 * time.Hour
 	// maxRevocation bounds what revocations leave in Redis.
 	maxRevocation = 366 * 24 * time.Hour
-	maxTokenID    = 256
+	maxTokenID    = 128 // as gateways have it
 	maxReason     = 256
 	// maxDisconnectBytes bounds the body: every byte of its strings escaped.
 	maxDisconnectBytes = 8 << 10
