@@ -28,12 +28,14 @@ PROTOC_GEN_GRPC := $(TOOLS)/protoc-gen-go-grpc@$(PROTOC_GEN_GRPC_VERSION)/protoc
 
 # What tests and generators need on Debian beside Go, make, git, gcc (for the race detector), Node.js and npm. The local
 # cluster installs its own: runc nftables containernetworking-plugins iproute2 redis-tools etcd-server.
-DEBIAN_PACKAGES := redis-server protobuf-compiler nginx-light
+DEBIAN_PACKAGES := redis-server protobuf-compiler nginx-light chromium
 
 # The nested modules keep Kubernetes and yardsticks out of the product's go.mod.
 MODULES := . test/cluster test/cluster/kube test/cluster/coredns test/e2e test/bench
 
 CLUSTER_CLI := bin/cluster
+# Written by npm ci.
+JS_MODULES  := client/js/node_modules/.package-lock.json
 NAMESPACE   := imcluster-system
 
 ##@ Run it
@@ -111,7 +113,7 @@ cluster: $(CLUSTER_CLI)
 
 .PHONY: test
 test: export IMC_REQUIRE := cluster,redis,envtest
-test: deps test-race test-cluster test-e2e ## Everything, quick parts first. Nothing is skipped.
+test: deps test-race test-js test-cluster test-e2e ## Everything, quick parts first. Nothing is skipped.
 
 .PHONY: test-unit
 test-unit: deps ## The quick part: what needs neither a cluster, an API server nor Helm.
@@ -122,6 +124,24 @@ test-race: $(CLUSTER_CLI)
 	@echo "== unit and integration tests, with the race detector, a real Redis and a real API server"
 	export KUBEBUILDER_ASSETS=$$($(CLUSTER_CLI) tools --print kube) IMC_HELM=$$($(CLUSTER_CLI) tools --print helm)
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+.PHONY: test-js
+test-js: $(JS_MODULES) ## The JavaScript client, in Node.js and in headless Chromium.
+	@echo "== the JavaScript client"
+	@cd client/js && npm test --silent
+
+# CI runs what the fuzzers found and some seeds as ordinary tests.
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## Let every fuzzer look for new inputs for FUZZTIME (30s).
+	@for f in api/wire:FuzzDecodeJSON api/wire:FuzzDecodeProtobuf gateway:FuzzFrames gateway:FuzzConversations; do
+	  echo "== $$f"; go test ./$${f%:*} -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s
+	done
+
+CHAOS_SCHEDULES ?= 2000
+.PHONY: chaos
+chaos: deps ## Random faults on real processes, CHAOS_SCHEDULES (2000) schedules; CI runs some.
+	@CHAOS_SCHEDULES=$(CHAOS_SCHEDULES) go test -count=1 -timeout 12h -v ./internal/chaos
 
 .PHONY: test-cluster
 test-cluster:
@@ -146,8 +166,9 @@ bench: deps ## The figures that the project promises, each beside a yardstick of
 verify: deps lint generate-check tidy-check ## Lint; generated files and go.mod are up to date.
 
 .PHONY: lint
-lint: $(GOLANGCI)
+lint: $(GOLANGCI) $(JS_MODULES)
 	@for module in $(MODULES); do echo "== lint $$module"; (cd $$module && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...); done
+	echo "== lint client/js"; cd client/js && npm run --silent lint
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## Format the code.
@@ -191,6 +212,10 @@ deps: ## Install the Debian packages that tests and generators need.
 	echo "installing" $$missing
 	apt-get update -q >/dev/null
 	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing >/dev/null
+
+# What the JavaScript client is built and tested with, as its lock file has it.
+$(JS_MODULES): client/js/package-lock.json
+	@cd client/js && npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json
 
 # go-tool installs a pinned tool, once for this Go version.
 define go-tool

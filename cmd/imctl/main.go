@@ -42,6 +42,7 @@ type command struct {
 	Online   onlineCommand   `cmd:"" help:"List who is online."`
 	Presence presenceCommand `cmd:"" help:"Tell whether users are online, where, and since when."`
 	Demo     demoCommand     `cmd:"" help:"Show that a platform works: two users on two gateways chat, and presence sees them."`
+	Soak     soakCommand     `cmd:"" help:"Rehearse a rollout: many users chat, and every message must arrive."`
 	Dev      devCommand      `cmd:"" help:"Run a platform in this process, without Kubernetes, until Ctrl-C."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
