@@ -292,6 +292,9 @@ func (n *conn) handle(fr *wire.Frame) error {
 		}
 		return nil
 	case wire.TypeKicked:
+		if fr.Code == wire.CodeRevoked {
+			return &Error{Code: fr.Code, Message: fr.Message}
+		}
 		return ErrKicked
 	case wire.TypeHeartbeatTimeout:
 		return ErrIdle
