@@ -82,15 +82,15 @@ func storeConfig(address string) store.Config {
 	return store.Config{Addresses: []string{address}, LeaseTTL: leaseTTL, Grace: leaseTTL, OpTimeout: time.Second}
 }
 
-// gateway is a member of the registry that has sessions and no connections.
-type gateway struct {
+// fakeGateway is a member of the registry that has sessions and no connections.
+type fakeGateway struct {
 	member *store.Member
 
 	mu       sync.Mutex
 	sessions map[string]store.Session // by user
 }
 
-func (g *gateway) Sessions(partition int) iter.Seq[store.Session] {
+func (g *fakeGateway) Sessions(partition int) iter.Seq[store.Session] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return maps.Values(maps.Collect(func(yield func(string, store.Session) bool) {
@@ -102,20 +102,20 @@ func (g *gateway) Sessions(partition int) iter.Seq[store.Session] {
 	}))
 }
 
-func (g *gateway) Count() int {
+func (g *fakeGateway) Count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.sessions)
 }
 
-func (g *gateway) Replaced(store.Session) {}
+func (g *fakeGateway) Replaced(store.Session) {}
 
-func (g *gateway) Revoked(store.Revocation) {}
+func (g *fakeGateway) Revoked(store.Revocation) {}
 
-func (g *gateway) Suspect(string) {}
+func (g *fakeGateway) Suspect(string) {}
 
 // logIn registers a session of a user.
-func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
+func (g *fakeGateway) logIn(t testing.TB, user string, conn uint64) {
 	t.Helper()
 	s := store.Session{User: user, Device: "phone", Platform: "ios", Conn: conn}
 	login, err := g.member.Register(t.Context(), s)
@@ -129,7 +129,7 @@ func (g *gateway) logIn(t testing.TB, user string, conn uint64) {
 }
 
 // logOut ends the session of a user.
-func (g *gateway) logOut(user string) {
+func (g *fakeGateway) logOut(user string) {
 	g.mu.Lock()
 	s := g.sessions[user]
 	delete(g.sessions, user)
@@ -138,18 +138,18 @@ func (g *gateway) logOut(user string) {
 }
 
 // startGateway joins a gateway with a session of each user.
-func startGateway(t testing.TB, address, pod string, users ...string) *gateway {
+func startGateway(t testing.TB, address, pod string, users ...string) *fakeGateway {
 	t.Helper()
 	return joinGateway(t, storeConfig(address), pod, users...)
 }
 
-func joinGateway(t testing.TB, cfg store.Config, pod string, users ...string) *gateway {
+func joinGateway(t testing.TB, cfg store.Config, pod string, users ...string) *fakeGateway {
 	t.Helper()
 	st, err := store.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{sessions: map[string]store.Session{}}
+	g := &fakeGateway{sessions: map[string]store.Session{}}
 	if g.member, err = st.Join(t.Context(), store.Identity{PodName: pod, PodUID: "uid-" + pod, Address: "127.0.0.1:1"}, g); err != nil {
 		t.Fatal(err)
 	}
