@@ -87,8 +87,8 @@ type MailboxConfig struct {
 	// MaxBytes is how many bytes a mailbox holds, messages smaller than MaxBytes/MaxMessages counting as so many. Zero
 	// means 256 KiB.
 	MaxBytes int
-	// Retention is how long a message waits, and how long a device that is not connected is waited for. Zero means 168 h.
-	// It is a number of days, rounded up.
+	// Retention is how long a message waits, and how long a device that is not connected is waited for, to
+	// a day more. Zero means 168 h.
 	Retention time.Duration
 }
 
@@ -146,6 +146,10 @@ func (c Config) withDefaults() (Config, error) {
 
 // step is by how much one step advances store time at most.
 func (c *Config) step() time.Duration { return min(longestStep, c.LeaseTTL/3) }
+
+// mailKept is how long what waits for a user is kept after the last session, or the last message: longer than the retention,
+// which the mailbox itself is tended by once a day.
+func (c *Config) mailKept() time.Duration { return c.Mailbox.Retention + 48*time.Hour }
 
 // interval is how often presence pods advance store time.
 func (c *Config) interval() time.Duration { return min(time.Second, c.LeaseTTL/5) }

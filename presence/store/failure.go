@@ -12,14 +12,15 @@ import (
 type failure int
 
 const (
-	success    failure = iota
-	connection         // the outcome is unknown; try again on a new connection
-	noScript           // the server does not know the script; teach it
-	moved              // another node serves the slot
-	migrating          // the slot is being moved: try again in a moment
-	busy               // the server cannot do it now: loading, out of memory, no quorum, no right
-	demoted            // the server is a replica
-	fatal              // it will never work
+	success     failure = iota
+	connection          // the outcome is unknown; try again on a new connection
+	noScript            // the server does not know the script; teach it
+	moved               // another node serves the slot
+	migrating           // the slot is being moved: try again in a moment
+	busy                // the server cannot do it now: loading, no quorum, no right
+	outOfMemory         // the server has no memory to write
+	demoted             // the server is a replica
+	fatal               // it will never work
 )
 
 // classify tells what an error of a command means. That a key does not exist is no error.
@@ -39,8 +40,10 @@ func classify(err error) failure {
 		return moved
 	case "ASK", "TRYAGAIN":
 		return migrating
-	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "OOM", "MISCONF", "NOREPLICAS":
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "MISCONF", "NOREPLICAS":
 		return busy
+	case "OOM":
+		return outOfMemory
 	case "READONLY":
 		return demoted
 	case "NOAUTH", "WRONGPASS", "NOPERM": // passwords are rotated and ACLs mended

@@ -49,6 +49,8 @@ type keys struct {
 	user  [Partitions]string // prefix of a user's hash
 	index [Partitions]string // prefix of an epoch's session index
 	seen  [Partitions]string // prefix of a last-seen bucket
+	mail  [Partitions]string // prefix of a mailbox
+	ring  [Partitions]string // prefix of the last ids of a mailbox
 
 	revoked [Partitions]string // prefix of a user's revocations
 	group   [Partitions]string // prefix of a group
@@ -66,6 +68,8 @@ func newKeys(prefix string) *keys {
 		k.user[p] = prefix + "u" + t + ":"
 		k.index[p] = prefix + "gs" + t + ":"
 		k.seen[p] = prefix + "ls" + t + ":"
+		k.mail[p] = prefix + "mb" + t + ":"
+		k.ring[p] = prefix + "dd" + t + ":"
 		k.revoked[p] = prefix + "rv" + t + ":"
 		k.group[p] = prefix + "g" + t + ":"
 		k.members[p] = prefix + "gm" + t + ":"
@@ -82,6 +86,8 @@ func (k *keys) revokedKey(part int, user string) string { return k.revoked[part]
 func (k *keys) groupKeys(part int, group string) []string {
 	return []string{k.group[part] + group, k.members[part] + group, k.sent[part] + group}
 }
+
+func (k *keys) mailKey(part int, user string) string { return k.mail[part] + user }
 
 func (k *keys) indexKey(part int, e Epoch) string { return k.index[part] + string(e) }
 

@@ -4,12 +4,20 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	// maxBatch is how many ops go in one pipeline. Redis needs 2 ms for so many.
 	maxBatch = 256
+	// maxBatchBytes is after how many bytes of messages a pipeline takes no more.
+	maxBatchBytes = 256 << 10
+	// maxQueued is how many bytes of messages wait at most, with what they cost in the lane: 5 s of all that two cores
+	// can send.
+	maxQueued = 64 << 20
+	// maxPeeks is how many peeks wait at most.
+	maxPeeks = 10000
 	// holdTime is how long a partition waits whose slot is being moved or whose writer needs a new lease.
 	holdTime = 20 * time.Millisecond
 	// minBackoff and maxBackoff bound the pause before a failed batch is tried again.
@@ -26,6 +34,9 @@ const (
 type lanes struct {
 	store  *Store
 	member *Member
+	kept   int64        // ms for which what waits is kept
+	queued atomic.Int64 // bytes of appends that wait
+	peeks  atomic.Int64 // that wait
 	wg     sync.WaitGroup
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
@@ -59,13 +70,16 @@ type worker struct {
 	wake  *sync.Cond // of lanes.mu
 	ready []int      // partitions with ops to send, guarded by lanes.mu
 	// Owned by the worker's goroutine.
-	batch   []*op
-	parts   []int // partitions in the batch
-	backoff time.Duration
+	batch []*op
+	parts []int // partitions in the batch
+	bytes int   // of messages in the batch
+	appends
+	troubled bool // an answer was missed, and none came since
+	backoff  time.Duration
 }
 
 func newLanes(s *Store, m *Member) *lanes {
-	l := &lanes{store: s, member: m, workers: map[*node]*worker{}}
+	l := &lanes{store: s, member: m, kept: s.cfg.mailKept().Milliseconds(), workers: map[*node]*worker{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	for p := range l.parts {
 		l.parts[p].buckets = 1

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -61,38 +62,135 @@ type Login struct {
 	// Since is the login time by Redis' clock; keep it in the session.
 	Since time.Time
 	// Next is the number of the first message that is due to this device, and Tail that of the newest in the mailbox: if
-	// Next > Tail nothing waits. Both are 0 if there is no mailbox yet: then any number may come first.
+	// Next > Tail nothing waits. They are 1 and 0 if there is no mailbox yet; numbers do not begin with 1.
 	Next, Tail uint64
 	// Missed is how many messages that were due to this device were dropped before Next.
 	Missed int
-}
-
-// Append stores a message for a user, behind everything that was queued for the user before. done is called once, perhaps
-// before Append returns, holds no locks and must not block. Its error is ErrUnavailable if the outcome is unknown: the
-// message may have been stored, or be stored yet, once. After ErrStoreFull and ErrMailboxFull it was not stored.
-func (m *Member) Append(user string, msg *Record, done func(Appended, error)) {
-	done(Appended{}, fmt.Errorf("append: %w", ErrUnavailable))
 }
 
 // Peek tells the newest number of a mailbox, and where the user is. It is for messages whose append ended with
 // ErrUnavailable: it is ordered behind them, and waits through any outage. done is called as by [Member.Append].
 // ErrUnavailable means that too many wait already.
 func (m *Member) Peek(user string, done func(tail uint64, holders []Holder, err error)) {
-	done(0, nil, fmt.Errorf("peek: %w", ErrUnavailable))
+	l := m.lanes
+	if l.peeks.Add(1) > maxPeeks {
+		l.peeks.Add(-1)
+		done(0, nil, fmt.Errorf("peek: %w: too much waits for it", ErrUnavailable))
+		return
+	}
+	o := newOp(opPeek, Partition(user), Session{User: user})
+	o.mail.peeked, o.finish = done, finishPeek
+	l.push(o)
+}
+
+func finishPeek(l *lanes, o *op, reply any, err error) {
+	done := o.mail.peeked
+	o.free()
+	l.peeks.Add(-1)
+	if err != nil {
+		done(0, nil, fmt.Errorf("peek: %w", err))
+		return
+	}
+	head, sessions, _ := strings.Cut(textOf(reply), "\n")
+	l.member.located(parseHolders(sessions), func(live []Holder, err error) { done(seqOf(head), live, err) })
 }
 
 // Ack notes that the session's device has acknowledged every message up to seq. It waits through any outage, in order with
 // what is queued for the user. done is called as by [Member.Append].
 func (m *Member) Ack(s Session, seq uint64, done func(error)) {
-	done(fmt.Errorf("ack: %w", ErrUnavailable))
+	o := newOp(opAck, Partition(s.User), s)
+	o.mail.upTo, o.mail.acked, o.finish = seq, done, finishAck
+	m.lanes.push(o)
+}
+
+func finishAck(_ *lanes, o *op, _ any, err error) {
+	done := o.mail.acked
+	o.free()
+	if err != nil {
+		err = fmt.Errorf("ack: %w", err)
+	}
+	done(err)
+}
+
+// encodeMail builds the arguments of a peek or an ack.
+func (o *op) encodeMail(l *lanes) {
+	cfg := &l.store.cfg.Mailbox
+	o.mailKey.set(l.store.keys.mail[o.part], o.session.User)
+	if o.kind == opPeek {
+		o.add("evalsha", &peekScript.sha, 2, &o.user, &o.mailKey)
+		return
+	}
+	o.mail.day = l.store.servers.routes.Load().node[o.part].now() / dayLength
+	o.add("evalsha", &ackScript.sha, 2, &o.user, &o.mailKey,
+		&o.session.Device, &o.mail.upTo, &o.mail.day, cfg.MaxBytes/cfg.MaxMessages)
 }
 
 // Read reads a mailbox from a number on: up to limit records, and up to so many bytes of data, but one record at least.
+// It goes around the lanes: what was appended before it was called, and is done, is there. Errors: ErrUnavailable.
 func (m *Member) Read(ctx context.Context, user string, from uint64, limit, bytes int) (Mail, error) {
-	return Mail{}, fmt.Errorf("read: %w", ErrUnavailable)
+	s, part := m.store, Partition(user)
+	r := eval(part, readScript, []string{s.keys.userKey(part, user), s.keys.mailKey(part, user)}, from, max(1, limit), bytes)
+	if err := s.exchange(ctx, r); err != nil {
+		return Mail{}, fmt.Errorf("read mailbox: %w", err)
+	}
+	list := r.list()
+	if len(list) < 3 {
+		return Mail{}, fmt.Errorf("read mailbox: unexpected reply %v", r.cmd.Val())
+	}
+	mail := Mail{First: seqOf(textOf(list[0])), Tail: seqOf(textOf(list[1])), Missed: int(seqOf(textOf(list[2])))}
+	oldest := s.servers.routes.Load().node[part].now() - s.cfg.Mailbox.Retention.Milliseconds()
+	for _, v := range list[3:] {
+		record, ok := parseRecordOf(textOf(v))
+		if !ok {
+			return Mail{}, fmt.Errorf("read mailbox: a record of %d bytes", len(textOf(v)))
+		}
+		if len(mail.Records) == 0 && record.Time.UnixMilli() < oldest {
+			mail.First++
+			mail.Missed++
+			continue
+		}
+		mail.Records = append(mail.Records, record)
+	}
+	return mail, nil
 }
 
-// Tails tells the newest number of each mailbox, 0 where there is none. It may be too high if the mailbox is being emptied.
+// recordHead is how many bytes of a stored record come before its data: the id and the time.
+const recordHead = 16 + 6
+
+func parseRecordOf(text string) (r StoredRecord, ok bool) {
+	if len(text) < recordHead {
+		return r, false
+	}
+	copy(r.ID[:], text)
+	var ms int64
+	for _, b := range []byte(text[16:recordHead]) {
+		ms = ms<<8 | int64(b)
+	}
+	r.Time, r.Data = time.UnixMilli(ms), []byte(text[recordHead:])
+	return r, true
+}
+
+// Tails tells the newest number of each mailbox, 0 where there is none, in one pipeline for each node. While a mailbox is
+// being emptied its number may be told too high. Errors: ErrUnavailable.
 func (m *Member) Tails(ctx context.Context, users []string) ([]uint64, error) {
-	return nil, fmt.Errorf("tails: %w", ErrUnavailable)
+	s := m.store
+	reqs := make([]*request, 0, 2*len(users))
+	for _, user := range users {
+		part := Partition(user)
+		// In this order: a message that is dropped in between makes it higher, never lower.
+		reqs = append(reqs, read(part, "llen", s.keys.mailKey(part, user)), read(part, "hget", s.keys.userKey(part, user), "h"))
+	}
+	if len(reqs) == 0 {
+		return nil, nil
+	}
+	if err := s.exchange(ctx, reqs...); err != nil {
+		return nil, fmt.Errorf("read tails: %w", err)
+	}
+	tails := make([]uint64, len(users))
+	for i := range users {
+		if first := seqOf(reqs[2*i+1].text()); first > 0 {
+			tails[i] = first + uint64(intOf(reqs[2*i].text())) - 1 //nolint:gosec // a length
+		}
+	}
+	return tails, nil
 }

@@ -38,9 +38,10 @@ type Member struct {
 	draining bool       // guarded by leaseMu
 	left     bool       // guarded by leaseMu
 
-	mu      sync.Mutex
-	running bool     // guarded by mu
-	waiting []waiter // guarded by mu
+	mu        sync.Mutex
+	running   bool     // guarded by mu
+	waiting   []waiter // guarded by mu
+	suspicion string   // guarded by mu; why Local.Suspect is to be called, empty: it is not
 }
 
 // lease is what the member holds. It is replaced, never changed.
@@ -176,6 +177,7 @@ func (s *Store) clocks(ctx context.Context) (map[*node]int64, error) {
 	clocks := make(map[*node]int64, len(reqs))
 	for _, r := range reqs {
 		if ms := timeOf(r); ms > 0 {
+			r.on.setClock(ms)
 			clocks[r.on] = ms
 		}
 	}

@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
@@ -26,13 +29,25 @@ type node struct {
 	// writes is the one connection of the lane.
 	writes *redis.Client
 
+	// ahead is the node's clock minus ours, in ms, as it was read last.
+	ahead   atomic.Int64
+	started time.Time
+	// run is a short name for this run of the server as a primary: a server that has another may have lost the newest
+	// writes. Nil until the lane is connected; empty if the server does not tell. Only what the lane's own connection
+	// tells counts, which is where messages are written.
+	run atomic.Pointer[string]
+	// relearn: the run may have changed without a new connection.
+	relearn atomic.Bool
+	// full: no messages are stored, because memory is short.
+	full atomic.Bool
+
 	mu sync.Mutex
 	// lane identifies the lane's connection to the server: what CLIENT INFO said of it.
 	lane struct{ id, addr string }
 }
 
 func (s *Store) newNode(addr string) *node {
-	n := &node{addr: addr}
+	n := &node{addr: addr, started: time.Now()}
 	n.reads = s.newClient(addr, 10, nil)
 	n.writes = s.newClient(addr, 1, n.onLaneConnect)
 	return n
@@ -89,8 +104,55 @@ func (n *node) onLaneConnect(ctx context.Context, cn *redis.Conn) error {
 		}
 	}
 	n.mu.Unlock()
+	if err := n.learnRun(ctx, cn); err != nil {
+		return err
+	}
 	return loadScripts(ctx, cn)
 }
+
+// learnRun asks on the lane's connection which run of the server this is.
+func (n *node) learnRun(ctx context.Context, cn redis.Cmdable) error {
+	cmds, err := cn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Info(ctx, "server")
+		p.Info(ctx, "replication")
+		return nil
+	})
+	if err != nil && isConnError(err) {
+		return err
+	}
+	var info string
+	for _, c := range cmds {
+		info += c.(*redis.StringCmd).Val()
+	}
+	run := runName(info)
+	n.run.Store(&run)
+	return nil
+}
+
+// runName makes a short name for a run of a server from what INFO says; empty if it does not tell.
+func runName(info string) string {
+	id := infoField(info, "run_id") + infoField(info, "master_replid")
+	if id == "" {
+		return ""
+	}
+	return strconv.FormatUint(xxhash.Sum64String(id)%(36*36*36*36), 36)
+}
+
+// infoField returns a field of what INFO says.
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// setClock notes the node's clock, unix ms, as it was just now.
+func (n *node) setClock(ms int64) { n.ahead.Store(ms - time.Since(n.started).Milliseconds()) }
+
+// now is the node's clock, unix ms, as far as is known.
+func (n *node) now() int64 { return n.ahead.Load() + time.Since(n.started).Milliseconds() }
 
 // loadScripts teaches a server all scripts.
 func loadScripts(ctx context.Context, on redis.Cmdable) error {

@@ -20,10 +20,14 @@ const (
 	opSplit
 	opBeginGroup
 	opFinishGroup
+	opAppend
+	opPeek
+	opAck
 	opKinds
 )
 
-var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split", "begin_group", "finish_group"}
+var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split", "begin_group", "finish_group",
+	"append", "peek", "ack"}
 
 // evictAge is how old a session must be before it is evicted: a younger one may be on its way from Redis to the gateway.
 const evictAge = 10 * time.Second
@@ -46,14 +50,16 @@ type op struct {
 	// fixed are the arguments of an op that needs nothing else than its maker knew.
 	fixed []any
 	// Arguments live here, since pointers go into args without an allocation.
-	user, entry, conn, since, seen, bucket arg
-	buckets, index, modulus                int
-	until                                  int64
+	user, entry, conn, since, seen, bucket, mailKey arg
+
+	buckets, index, modulus int
+	until                   int64
 
 	// finish is called once, on the goroutine of the worker, with the reply or an error.
 	finish func(l *lanes, o *op, reply any, err error)
 	locate func([]Holder, error)
 	batch  *reassertion
+	mail   mailOp
 	// Of a register: its caller waits for done, unless it has given up.
 	done      chan struct{}
 	reply     any
@@ -82,13 +88,14 @@ func newOp(k kind, part int, session Session) *op {
 	*o = op{
 		kind: k, part: part, session: session, queued: time.Now(), done: o.done, args: o.args,
 		user: o.user, entry: o.entry, conn: o.conn, since: o.since, seen: o.seen, bucket: o.bucket,
+		mailKey: o.mailKey,
 	}
 	return o
 }
 
 // free gives an op back. Nobody may hold it any more.
 func (o *op) free() {
-	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err, o.fixed = nil, nil, nil, nil, nil, nil, nil
+	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err, o.fixed, o.mail = nil, nil, nil, nil, nil, nil, nil, mailOp{}
 	ops.Put(o)
 }
 
@@ -106,40 +113,51 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 	case opBeginGroup, opFinishGroup:
 		return o.fixed
 	case opRegister:
-		o.encodeWrite(k, registerScript, lease, false)
-		o.add(&o.session.Platform)
+		o.encodePut(k, registerScript, lease)
+		o.add(&l.store.cfg.MaxDevices)
 	case opReassert:
-		o.encodeWrite(k, reassertScript, lease, false)
+		o.encodePut(k, reassertScript, lease)
 		o.since.b = strconv.AppendInt(o.since.b[:0], o.session.Since.UnixMilli(), 36)
-		o.add(&o.session.Platform, &o.since)
+		o.add(&o.since)
+	case opPeek, opAck:
+		o.encodeMail(l)
 	case opUnregister, opEvict:
 		o.seen.set(seenField(o.session.User))
 		o.buckets = l.buckets(o.part)
 		o.bucket.set(k.seen[o.part])
 		o.bucket.b = strconv.AppendInt(o.bucket.b, int64(seenBucket(seenField(o.session.User), o.buckets)), 10)
-		o.encodeWrite(k, unregisterScript, lease, true)
+		o.encodeWrite(k, unregisterScript, lease, &o.bucket)
 		o.add((*string)(&lease.earlier), &o.seenAt, &o.seen, &o.buckets)
 		if o.kind == opEvict {
 			o.add(evictAge.Milliseconds())
 		} else {
 			o.add("")
 		}
+		o.add(&l.kept)
 	}
 	return o.args
 }
 
-// encodeWrite adds what write.lua wants.
-func (o *op) encodeWrite(k *keys, sc *script, lease *lease, seen bool) {
+// encodePut adds what the scripts that put sessions want.
+func (o *op) encodePut(k *keys, sc *script, lease *lease) {
+	o.seen.set(k.revoked[o.part], o.session.User)
+	o.bucket.b = o.bucket.b[:0]
+	if !o.session.Issued.IsZero() {
+		o.bucket.b = strconv.AppendInt(o.bucket.b, o.session.Issued.UnixMilli(), 10)
+	}
+	o.encodeWrite(k, sc, lease, &o.seen)
+	o.add(&o.session.Platform, &o.session.TokenID, &o.bucket)
+}
+
+// encodeWrite adds what write.lua wants; key is one more that the script has.
+func (o *op) encodeWrite(k *keys, sc *script, lease *lease, key *arg) {
 	o.entry.set(o.session.User, "\x00", o.session.Device)
+	o.mailKey.set(k.mail[o.part], o.session.User)
 	o.conn.b = o.conn.b[:0]
 	if o.kind != opEvict {
 		o.conn.b = strconv.AppendUint(o.conn.b, o.session.Conn, 36)
 	}
-	if seen {
-		o.add("evalsha", &sc.sha, 4, &o.user, &k.meta[o.part], &lease.index[o.part], &o.bucket)
-	} else {
-		o.add("evalsha", &sc.sha, 3, &o.user, &k.meta[o.part], &lease.index[o.part])
-	}
+	o.add("evalsha", &sc.sha, 5, &o.user, &k.meta[o.part], &lease.index[o.part], &o.mailKey, key)
 	o.add((*string)(&lease.epoch), &o.conn, &o.session.Device, &o.entry, &o.until, &k.index[o.part])
 }
 

@@ -80,11 +80,11 @@ func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch, ended time.T
 
 func (s *Store) reapCall(part int, e Epoch, ended time.Time, sessions []any, buckets int) *request {
 	keys := []string{s.keys.meta[part], s.keys.indexKey(part, e)}
-	args := []any{string(e), ended.Unix(), buckets}
+	args := []any{string(e), ended.Unix(), buckets, s.cfg.mailKept().Milliseconds()}
 	for _, v := range sessions {
 		user, device, _ := strings.Cut(textOf(v), "\x00")
 		field := seenField(user)
-		keys = append(keys, s.keys.userKey(part, user), s.keys.seenKey(part, seenBucket(field, buckets)))
+		keys = append(keys, s.keys.userKey(part, user), s.keys.mailKey(part, user), s.keys.seenKey(part, seenBucket(field, buckets)))
 		args = append(args, textOf(v), device, field)
 	}
 	return eval(part, reapScript, keys, args...)

@@ -31,9 +31,9 @@ func finishReassert(l *lanes, o *op, reply any, err error) {
 	b, session := o.batch, o.session
 	part := o.part
 	o.free()
-	newer := textOf(reply) == "N"
+	newer, revoked := textOf(reply) == "N", textOf(reply) == "R"
 	l.mu.Lock()
-	if err == nil && !newer {
+	if err == nil && !newer && !revoked {
 		l.parts[part].count++
 	}
 	l.mu.Unlock()
@@ -48,6 +48,9 @@ func finishReassert(l *lanes, o *op, reply any, err error) {
 	}
 	if newer {
 		l.member.local.Replaced(session)
+	}
+	if revoked {
+		l.member.local.Revoked(Revocation{User: session.User, Device: session.Device, At: session.Since})
 	}
 	b.wg.Done()
 }

@@ -53,6 +53,7 @@ func (m *Member) look(ctx context.Context, control int64) (*look, error) {
 	v.control = log.list()
 	for i, n := range nodes {
 		if ms := timeOf(reqs[i]); ms > 0 {
+			n.setClock(ms)
 			v.clocks[n] = ms
 		}
 	}
@@ -116,6 +117,7 @@ type runner struct {
 	renewAt time.Time // when it is due
 	renewed time.Time // when it was tried last
 	down    bool      // the last look failed
+	checked time.Time // when the memory of the nodes was looked at
 	// suspects counts for each partition the looks in a row in which the index and our count differed.
 	suspects [Partitions]int
 	control  control
@@ -129,6 +131,7 @@ func (r *runner) tick(ctx context.Context) error {
 	v, err := r.look(ctx, r.control.last)
 	r.noteState(err)
 	if v != nil {
+		r.notePeers(r.view.Load(), v.table)
 		r.view.Store(newView(v.table))
 	}
 	r.answer(waiting)
@@ -147,6 +150,7 @@ func (r *runner) tick(ctx context.Context) error {
 			v.parts[p].done = false
 		}
 	}
+	r.checkMemory(ctx)
 	r.heal(ctx, v)
 	return nil
 }
@@ -158,6 +162,7 @@ func (r *runner) noteState(err error) {
 		r.store.log.Warn("redis does not answer: logins are refused, connections stay", "error", err)
 	case !down && r.down:
 		r.store.log.Info("redis answers again")
+		r.suspect("redis answers again")
 	}
 	r.down = err != nil
 }
@@ -243,6 +248,7 @@ func (r *runner) heal(ctx context.Context, v *look) {
 			r.store.log.Debug("sessions could not be registered again; trying again", "error", err)
 			return
 		}
-		r.kick() // perhaps there is more
+		// Meanwhile nobody who appended for these sessions saw them.
+		r.suspect("sessions were registered again") // and kicks: perhaps there is more
 	}()
 }

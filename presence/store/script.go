@@ -39,6 +39,16 @@ var (
 	reapLua string
 	//go:embed lua/forget.lua
 	forgetLua string
+	//go:embed lua/mailbox.lua
+	mailboxLua string
+	//go:embed lua/append.lua
+	appendLua string
+	//go:embed lua/ack.lua
+	ackLua string
+	//go:embed lua/peek.lua
+	peekLua string
+	//go:embed lua/read.lua
+	readLua string
 	//go:embed lua/control.lua
 	controlLua string
 	//go:embed lua/revoke.lua
@@ -87,12 +97,17 @@ var (
 
 	generationScript = newScript(generationLua)
 	doneScript       = newScript(doneLua)
-	registerScript   = newScript(writeLua, registerLua)
-	reassertScript   = newScript(writeLua, reassertLua)
-	unregisterScript = newScript(writeLua, seenLua, unregisterLua)
+	registerScript   = newScript(mailboxLua, writeLua, revokedLua, registerLua)
+	reassertScript   = newScript(mailboxLua, writeLua, revokedLua, reassertLua)
+	unregisterScript = newScript(mailboxLua, writeLua, seenLua, unregisterLua)
 	splitScript      = newScript(seenLua, splitLua)
-	reapScript       = newScript(seenLua, reapLua)
+	reapScript       = newScript(mailboxLua, seenLua, reapLua)
 	forgetScript     = newScript(forgetLua)
+
+	appendScript = newScript(mailboxLua, appendLua)
+	ackScript    = newScript(mailboxLua, ackLua)
+	peekScript   = newScript(mailboxLua, peekLua)
+	readScript   = newScript(mailboxLua, readLua)
 
 	controlScript      = newScript(clockLua, controlLua)
 	revokeScript       = newScript(revokeLua)
@@ -108,7 +123,7 @@ var (
 		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
 		reassertScript, unregisterScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
 		groupCreateScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
-		groupFinishScript,
+		groupFinishScript, appendScript, ackScript, peekScript, readScript,
 	}
 )
 

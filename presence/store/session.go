@@ -13,11 +13,12 @@ import (
 // into a hash table.
 const platformBytes = 16
 
-// Register makes the session the one of its device, whatever was there before, and returns what was: close it with KICKED
-// on the gateway that [Member.Peer] of its epoch names. since is the login time by Redis' clock; keep it in the session.
+// Register makes the session the one of its device, whatever was there before, and tells what waits for the device. Messages
+// that are not part of what waits are appended later, and whoever appends them sees the session.
 //
 // It waits at most Config.OpTimeout and what an attempt takes. ErrUnavailable and ErrFenced mean that the outcome was or
-// will be undone: the session is not registered. When ctx ends first, likewise.
+// will be undone: the session is not registered. When ctx ends first, likewise. ErrRevoked and ErrTooManyDevices: it was
+// refused.
 func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	if len(session.Platform) > platformBytes {
 		session.Platform = strings.ToValidUTF8(session.Platform[:platformBytes], "")
@@ -40,20 +41,23 @@ func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	if err != nil {
 		return Login{}, fmt.Errorf("register session: %w", err)
 	}
-	prev, since := parseRegistered(reply, session.Device)
-	return Login{Previous: prev, Since: since}, nil
+	return parseLogin(reply, session.Device), nil
 }
 
-// parseRegistered reads "+<since> <session that was replaced>".
-func parseRegistered(reply, device string) (prev *Holder, since time.Time) {
-	at, old, _ := strings.Cut(strings.TrimPrefix(reply, "+"), " ")
-	if ms, err := strconv.ParseInt(at, 36, 64); err == nil {
-		since = time.UnixMilli(ms)
+// parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced>".
+func parseLogin(reply, device string) (login Login) {
+	fields := strings.SplitN(strings.TrimPrefix(reply, "+"), " ", 5)
+	if len(fields) < 5 {
+		return login
 	}
-	if e, ok := parseEntry(old); ok {
-		prev = &Holder{Epoch: e.epoch, Conn: e.conn, Device: device, Platform: e.platform, Since: e.since}
+	if ms, err := strconv.ParseInt(fields[0], 36, 64); err == nil {
+		login.Since = time.UnixMilli(ms)
 	}
-	return prev, since
+	login.Next, login.Tail, login.Missed = seqOf(fields[1]), seqOf(fields[2]), int(seqOf(fields[3]))
+	if e, ok := parseEntry(fields[4]); ok {
+		login.Previous = &Holder{Epoch: e.epoch, Conn: e.conn, Device: device, Platform: e.platform, Since: e.since}
+	}
+	return login
 }
 
 // abandon tells that nobody waits for a register any more. It returns false if it is finished: then done is or will be sent.
@@ -65,11 +69,17 @@ func (l *lanes) abandon(o *op) bool {
 }
 
 func finishRegister(l *lanes, o *op, reply any, err error) {
+	switch textOf(reply) {
+	case "R":
+		err = ErrRevoked
+	case "T":
+		err = ErrTooManyDevices
+	}
 	l.mu.Lock()
 	o.finished, o.reply, o.err = true, reply, err
 	abandoned := o.abandoned
 	if err == nil {
-		prev, _ := parseRegistered(textOf(reply), "")
+		prev := parseLogin(textOf(reply), "").Previous
 		if prev == nil || prev.Epoch != l.member.Epoch() {
 			l.parts[o.part].count++
 		}

@@ -26,6 +26,24 @@ func (v *view) live(list []Holder) []Holder {
 	return slices.DeleteFunc(list, func(h Holder) bool { return !v.table.live(h.Epoch) })
 }
 
+// settle leaves the holders on live epochs, if the lease table knows the epochs of all; else it returns them all, and false.
+func (v *view) settle(list []Holder) ([]Holder, bool) {
+	live := 0
+	for i := range list {
+		deadline, ok := v.table.deadlines[list[i].Epoch]
+		if !ok {
+			return list, false
+		}
+		if deadline > v.table.now {
+			live++
+		}
+	}
+	if live < len(list) {
+		list = v.live(list)
+	}
+	return list, true
+}
+
 // Peer returns a gateway that was live a second ago, the caller included.
 func (m *Member) Peer(e Epoch) (Peer, bool) {
 	p, ok := m.view.Load().peers[e]

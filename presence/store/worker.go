@@ -33,12 +33,12 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 	if l.closed {
 		return nil, 0, false
 	}
-	w.batch, w.parts = w.batch[:0], w.parts[:0]
+	w.batch, w.parts, w.bytes = w.batch[:0], w.parts[:0], 0
 	current = l.member.lease.Load()
 	until = current.until[w.node]
 	taken := 0
 	for _, part := range w.ready {
-		if len(w.batch) == maxBatch {
+		if w.full() {
 			break
 		}
 		taken++
@@ -54,7 +54,7 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 			l.hold(part)
 			continue
 		}
-		for q.head != nil && len(w.batch) < maxBatch {
+		for q.head != nil && !w.full() {
 			o := q.head
 			q.head, o.next = o.next, nil
 			if o.abandoned && !o.sent {
@@ -63,6 +63,7 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 				continue
 			}
 			w.batch = append(w.batch, o)
+			w.bytes += len(o.mail.data.b)
 		}
 		if n := len(w.batch); n > 0 && w.batch[n-1].part == part {
 			q.busy = true
@@ -79,18 +80,38 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 	return current, until, true
 }
 
+func (w *worker) full() bool { return len(w.batch) >= maxBatch || w.bytes >= maxBatchBytes }
+
 // send runs the batch in one pipeline.
 func (l *lanes) send(w *worker, current *lease, until int64) {
 	ctx, cancel := context.WithTimeout(l.ctx, attemptTimeout)
 	defer cancel()
+	if w.node.relearn.Swap(false) && w.node.learnRun(ctx, w.node.writes) != nil {
+		w.node.relearn.Store(true) // the batch fails as well
+	}
 	p := w.node.writes.Pipeline()
-	for _, o := range w.batch {
+	w.beginAppends()
+	for i := 0; i < len(w.batch); {
+		o := w.batch[i]
+		if o.kind == opAppend {
+			r := w.nextRun(w.batch[i:])
+			r.cmd = redis.NewCmd(ctx, r.encode(l, w)...)
+			_ = p.Process(ctx, r.cmd) // queues
+			i += len(r.ops)
+			continue
+		}
 		o.cmd = redis.NewCmd(ctx, o.encode(l, current, until)...)
 		o.sent = true
 		_ = p.Process(ctx, o.cmd) // queues
+		i++
+	}
+	var wait *redis.Cmd
+	if l.store.cfg.Durability == DurabilityReplicated && w.used > 0 {
+		wait = p.Do(ctx, "wait", 1, replicaTimeout.Milliseconds())
 	}
 	cmds, err := p.Exec(ctx)
 	spread(cmds, err)
+	w.endAppends(l.member.view.Load(), wait)
 }
 
 // verdict says what becomes of an op that was sent.
@@ -117,10 +138,18 @@ func (l *lanes) settle(w *worker) {
 		}
 		err := o.cmd.Err()
 		f := classify(err)
-		v, reply := l.judge(o, f)
+		var v verdict
+		var reply any
+		if o.kind == opAppend {
+			v, err = w.judgeAppend(o, f, err)
+		} else {
+			v, reply = l.judge(o, f)
+		}
 		if v == finished {
 			if f == success {
-				err = nil // it may be redis.Nil
+				if o.kind != opAppend {
+					err = nil // it may be redis.Nil
+				}
 				l.member.worked.Store(true)
 			}
 			done++
@@ -128,6 +157,10 @@ func (l *lanes) settle(w *worker) {
 			continue
 		}
 		refresh = refresh || f == moved || f == connection || f == demoted
+		w.troubled = w.troubled || f == connection || f == demoted
+		if f == demoted {
+			w.node.relearn.Store(true)
+		}
 		teach = teach || f == noScript
 		slow = slow || v == retrySlower
 		if v == retryHeld {
@@ -143,6 +176,11 @@ func (l *lanes) settle(w *worker) {
 		_ = loadScripts(l.ctx, w.node.writes) // taught again with the next failure
 	}
 	l.requeue(w, again, held, done)
+	if w.troubled && !slow {
+		// Redis may have been restarted or replaced between two looks.
+		w.troubled = false
+		l.member.suspect("redis did not answer")
+	}
 	if !slow {
 		w.backoff = minBackoff
 		return

@@ -1,6 +1,9 @@
--- register.lua puts a new session in the place of whatever the device had.
--- ARGV: 7 platform
--- Returns "+<since> <session that was replaced>"; "X" fenced; "L" too late.
+-- register.lua puts a new session in the place of whatever the device had, and tells what waits in the mailbox.
+-- KEYS: 4 mailbox  5 revocations of the user
+-- ARGV: 7 platform  8 token id  9 when the token was issued, unix ms; empty: not known  10 most sessions of a user
+-- Returns "+<since> <next> <tail> <missed> <session that was replaced>", of which next is the first message due to the
+-- device; "R" revoked; "T" too many sessions; "X" fenced; "L" too late.
+if revoked(KEYS[5], ARGV[3], ARGV[8], ARGV[9]) then return 'R' end
 local digits = '0123456789abcdefghijklmnopqrstuvwxyz'
 local function base36(n)
   local s = ''
@@ -11,19 +14,49 @@ local function base36(n)
   until n == 0
   return s
 end
-local old = redis.call('HGET', KEYS[1], field)
+local box, there, sessions = open(KEYS[1])
+-- What waits: the device's cursor tells. A new device starts after the newest message that any device has acknowledged,
+-- and with the oldest if none has.
+local function waiting()
+  local own = 'd' .. ARGV[3]
+  if not box[own] and not box[field] then
+    local read = 0
+    for other, value in pairs(box) do
+      if string.byte(other) == 100 then read = math.max(read, (cursor(value))) end
+    end
+    if read > 0 then
+      box[own] = int(read) .. '.' .. int(math.floor(ms / day))
+      redis.call('HSET', KEYS[1], own, box[own])
+    end
+  end
+  local h = tonumber(box.h)
+  if not h then return ' 1 0 0 ' end
+  local due = cursor(box[own]) + 1
+  return ' ' .. int(math.max(due, h)) .. ' ' .. int(h + redis.call('LLEN', KEYS[4]) - 1) .. ' ' ..
+    int(math.max(0, h - math.max(due, tonumber(box.o) or h))) .. ' '
+end
+local old = box[field]
 local epoch, conn, since
 if old then
   epoch, conn, since = parse(old)
   if epoch == ARGV[1] and conn == ARGV[2] then
     -- A repetition: the first reply was lost.
     put(old)
-    return '+' .. since .. ' '
+    return '+' .. since .. waiting()
   end
   ms = math.max(ms, (tonumber(since or '0', 36) or 0) + 1)
+elseif sessions >= tonumber(ARGV[10]) then
+  -- Those of gateways that were fenced do not count: the reaper is on its way.
+  for other, session in pairs(box) do
+    if string.byte(other) == 115 and redis.call('HEXISTS', KEYS[2], 'x:' .. parse(session)) == 1 then
+      sessions = sessions - 1
+    end
+  end
+  if sessions >= tonumber(ARGV[10]) then return 'T' end
 end
 since = base36(ms)
 local session = ARGV[1] .. '.' .. ARGV[2] .. '.' .. since
 if ARGV[7] ~= '' then session = session .. '.' .. ARGV[7] end
 put(session, epoch)
-return '+' .. since .. ' ' .. (old or '')
+keep(there, sessions)
+return '+' .. since .. waiting() .. (old or '')

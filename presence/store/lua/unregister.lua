@@ -1,12 +1,14 @@
 -- unregister.lua removes a session if it still is the one that the caller means, and notes when the user was last seen.
--- KEYS: 4 last-seen bucket
--- ARGV: 7 earlier epoch of the caller  8 last seen, unix s  9 user in the bucket  10 number of buckets that 4 follows from
+-- KEYS: 4 mailbox  5 last-seen bucket
+-- ARGV: 7 earlier epoch of the caller  8 last seen, unix s  9 user in the bucket  10 number of buckets that 5 follows from
 --       11 empty; else connection is empty, and any that registered at least so many ms ago is meant
+--       12 for how long what waits is kept, ms
 -- Returns "D" removed, "S" removed and the bucket should be split, "O" the same epoch has another connection there,
 -- "N" not the caller's any more; "B<n>" there are n buckets, nothing was done; "X" fenced; "L" too late.
 local buckets = meta[3] or '1'
 if buckets ~= ARGV[10] then return 'B' .. buckets end
-local old = redis.call('HGET', KEYS[1], field)
+local box = open(KEYS[1])
+local old = box[field]
 local epoch, conn, since
 if old then epoch, conn, since = parse(old) end
 local own = epoch == ARGV[1] or (epoch and epoch == ARGV[7])
@@ -15,7 +17,8 @@ if ARGV[11] ~= '' and own then same = tonumber(since, 36) + tonumber(ARGV[11]) <
 if own and same then
   redis.call('HDEL', KEYS[1], field)
   redis.call('HDEL', ARGV[6] .. epoch, ARGV[4])
-  if note(KEYS[4], ARGV[9], ARGV[8]) then return 'S' end
+  depart(KEYS[1], KEYS[4], ARGV[3], box, ms, tonumber(ARGV[12]))
+  if note(KEYS[5], ARGV[9], ARGV[8]) then return 'S' end
   return 'D'
 end
 if epoch == ARGV[1] then return 'O' end

@@ -21,3 +21,10 @@ local function put(session, old)
   redis.call('HSET', KEYS[3], ARGV[4], '')
   if old and old ~= ARGV[1] then redis.call('HDEL', ARGV[6] .. old, ARGV[4]) end
 end
+-- Undoes the expiry of a user who had no session, and of the mailbox.
+local function keep(there, sessions)
+  if there and sessions == 0 then
+    redis.call('PERSIST', KEYS[1])
+    redis.call('PERSIST', KEYS[4])
+  end
+end

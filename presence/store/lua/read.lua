@@ -1,0 +1,17 @@
+-- read.lua reads a mailbox from a number on.
+-- KEYS: 1 user  2 mailbox
+-- ARGV: 1 number  2 most records  3 most bytes, but one record at least
+-- Returns the number of the first record, the tail, how many were dropped between, and the records.
+local head = redis.call('HMGET', KEYS[1], 'h', 'o')
+local from, h = tonumber(ARGV[1]), tonumber(head[1] or nil)
+if not h then return {int(from), '0', '0'} end
+local first = math.max(from, h)
+local reply = {int(first), int(h + redis.call('LLEN', KEYS[2]) - 1),
+  int(math.max(0, h - math.max(from, tonumber(head[2] or nil) or h)))}
+local bytes = 0
+for i, record in ipairs(redis.call('LRANGE', KEYS[2], int(first - h), int(first - h + tonumber(ARGV[2]) - 1))) do
+  bytes = bytes + #record
+  if i > 1 and bytes > tonumber(ARGV[3]) then break end
+  reply[#reply + 1] = record
+end
+return reply
