@@ -141,11 +141,9 @@ func TestProtocolPageIsWhole(t *testing.T) {
 	for n := range 256 {
 		if typ := wire.Type(n); typ.Known() {
 			types++
-			if !strings.Contains(doc, fmt.Sprintf("\n| %d | %s |", n, typ)) {
-				t.Errorf("type %d (%s) has no row", n, typ)
-			}
 		}
 	}
+	checkFrameRows(t, doc)
 	codes := regexp.MustCompile(`Code = (\d+)`).FindAllStringSubmatch(readDoc(t, "../api/wire/codes.go"), -1)
 	for _, m := range codes {
 		if !strings.Contains(doc, "\n| "+m[1]+" | ") {
@@ -169,6 +167,35 @@ func TestProtocolPageIsWhole(t *testing.T) {
 	} {
 		if !strings.Contains(doc, limit) {
 			t.Errorf("the page does not say %q", limit)
+		}
+	}
+}
+
+// checkFrameRows checks that each type has its row, which names its fields, and those that are required in bold type.
+func checkFrameRows(t *testing.T, doc string) {
+	t.Helper()
+	for _, l := range wire.Layouts() {
+		_, row, ok := strings.Cut(doc, fmt.Sprintf("\n| %d | %s |", l.Type, l.Type))
+		if !ok {
+			t.Errorf("type %d (%s) has no row", l.Type, l.Type)
+			continue
+		}
+		row, _, _ = strings.Cut(row, "\n")
+		named := map[string]bool{}
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row, -1) {
+			named[m[1]] = true
+		}
+		for _, f := range l.Fields {
+			if !named[f.Name] {
+				t.Errorf("the row of %s does not name %s", l.Type, f.Name)
+			}
+			delete(named, f.Name)
+			if bold := strings.Contains(row, "**`"+f.Name+"`**"); bold != f.Required {
+				t.Errorf("%s of %s: required is %t, bold is %t", f.Name, l.Type, f.Required, bold)
+			}
+		}
+		for name := range named {
+			t.Errorf("the row of %s names %s, which it does not have", l.Type, name)
 		}
 	}
 }
