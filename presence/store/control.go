@@ -18,11 +18,12 @@ const (
 	controlRepeat = 10 * time.Second
 )
 
-// control is a member's place in the control log. The log is dense: who finds a number missing, or a log that begins anew
-// because Redis lost it, compares all sessions with what is kept of the revocations.
+// control is a member's place in the control log. The log is dense: who finds a number missing, or another entry under the
+// last number, because Redis lost the log or the end of it, compares all sessions with what is kept of the revocations.
 type control struct {
 	gen  string // of the lease table that the log belongs to
 	last int64  // number of the last entry that was read
+	text string // that entry; empty if it was never read
 	// recent are the entries of the last controlRepeat, oldest first.
 	recent []recentRevocation
 	// behind says that entries were missed and the sessions are still to be compared.
@@ -34,9 +35,9 @@ type recentRevocation struct {
 	until time.Time
 }
 
-// controlRequest reads what follows in the log.
+// controlRequest reads the log from the last entry on that is known.
 func (s *Store) controlRequest(last int64) *request {
-	return read(gateways, "xrange", s.keys.control, "("+entryID(last), "+", "count", controlPage)
+	return read(gateways, "xrange", s.keys.control, entryID(last), "+", "count", controlPage)
 }
 
 func entryID(n int64) string { return textOf(n) + "-0" }
@@ -44,31 +45,45 @@ func entryID(n int64) string { return textOf(n) + "-0" }
 // follow takes what a look found in the log. It returns the revocations to tell the gateway of, and whether there is more
 // to read at once.
 func (c *control) follow(t *table, entries []any, now time.Time) (tell []Revocation, more bool) {
-	if t.gen != c.gen {
+	if t.gen != c.gen || c.rewound(t, entries) {
 		// What was read belongs to another log than the place that it was read from.
-		c.gen, c.last = t.gen, 0
+		c.gen, c.last, c.text = t.gen, 0, ""
 		c.behind.Store(true)
 		return nil, true
 	}
 	c.recent = slices.DeleteFunc(c.recent, func(r recentRevocation) bool { return !now.Before(r.until) })
 	for _, e := range entries {
-		n, r, ok := parseControl(e)
+		n, text := parseEntryOfLog(e)
 		if n > c.last+1 {
 			c.behind.Store(true)
 		}
-		c.last = max(c.last, n)
-		if ok {
+		known := n <= c.last && c.last > 0
+		c.last, c.text = max(c.last, n), text
+		if r, ok := parseControl(text); ok && !known {
 			c.recent = append(c.recent, recentRevocation{r, now.Add(controlRepeat)})
 		}
 	}
 	if more = len(entries) == controlPage; !more && c.last < t.control {
-		c.last = t.control // the end of the log is lost
+		c.last, c.text = t.control, "" // the end of the log is lost
 		c.behind.Store(true)
 	}
 	for _, r := range c.recent {
 		tell = append(tell, r.Revocation)
 	}
 	return tell, more
+}
+
+// rewound tells whether the log ends before the last entry that is known, or has another one in its place: a replica that
+// took over, or a server that restarted, did not have the end.
+func (c *control) rewound(t *table, entries []any) bool {
+	if t.control < c.last {
+		return true
+	}
+	if len(entries) == 0 || c.text == "" {
+		return false
+	}
+	n, text := parseEntryOfLog(entries[0])
+	return n == c.last && text != c.text
 }
 
 // controlEntry is an entry of the control log. Fields that are not known are for newer gateways.
@@ -86,20 +101,26 @@ func encodeControl(r Revocation) string {
 	return string(b)
 }
 
-// parseControl reads an entry as XRANGE returns it. ok is false for one that is not a revocation.
-func parseControl(entry any) (n int64, r Revocation, ok bool) {
+// parseEntryOfLog reads the number and the text of an entry as XRANGE returns it.
+func parseEntryOfLog(entry any) (n int64, text string) {
 	pair, _ := entry.([]any)
 	if len(pair) != 2 {
-		return 0, r, false
+		return 0, ""
 	}
 	id := textOf(pair[0])
-	n = intOf(id[:max(0, len(id)-len("-0"))])
-	fields, _ := pair[1].([]any)
-	var e controlEntry
-	if len(fields) < 2 || json.Unmarshal([]byte(textOf(fields[1])), &e) != nil || e.User == "" {
-		return n, r, false
+	if fields, _ := pair[1].([]any); len(fields) > 1 {
+		text = textOf(fields[1])
 	}
-	return n, Revocation{
+	return intOf(id[:max(0, len(id)-len("-0"))]), text
+}
+
+// parseControl reads the text of an entry. ok is false for one that is not a revocation.
+func parseControl(text string) (r Revocation, ok bool) {
+	var e controlEntry
+	if json.Unmarshal([]byte(text), &e) != nil || e.User == "" {
+		return r, false
+	}
+	return Revocation{
 		User: e.User, Device: e.Device, TokenID: e.Token, Reason: e.Reason,
 		Before: time.UnixMilli(e.Before), At: time.UnixMilli(e.At),
 	}, true

@@ -59,8 +59,9 @@ func (r Revocation) field() string {
 }
 
 // Revoke ends sessions on every gateway within a second, and has them refused for the ttl: as long as the tokens may be
-// good for. A ttl of zero ends them and refuses nothing. Gateways that cannot be reached now, or cannot reach Redis, end the
-// sessions when they can again. After ErrUnavailable it has perhaps happened in part: do it again.
+// good for. A ttl of zero ends them and refuses nothing; a gateway that is away for longer than the control log reaches back
+// misses such a one. Otherwise gateways that cannot be reached now, or cannot reach Redis, end the sessions when they can
+// again. After ErrUnavailable it has perhaps happened in part: do it again.
 func (s *Store) Revoke(ctx context.Context, r Revocation, ttl time.Duration) error {
 	before := ""
 	if !r.Before.IsZero() {

@@ -331,3 +331,38 @@ func TestEntriesOfTheLogThatAreNotKnownArePassedOver(t *testing.T) {
 	}
 	g.ends("alice/phone")
 }
+
+// A replica that takes over may lack the end of the log, whose numbers are then given again.
+func TestLogThatWentBackIsReadAnew(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	cfg := Config{LeaseTTL: time.Minute}
+	g, s := startGateway(t, cfg, "gw-1", r.Addr), openStore(t, cfg, r.Addr)
+	for _, user := range []string{"alice", "bob", "carol"} {
+		g.login(user, "d")
+	}
+	revoke := func(user string) {
+		t.Helper()
+		if err := s.Revoke(t.Context(), Revocation{User: user}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke("nobody")
+	revoke("alice")
+	g.ends("alice/d")
+	g.stop()
+	// As if the second entry had not reached the replica.
+	r.MustDo("HSET", s.keys.clock, "ctl", "1")
+	r.MustDo("DEL", s.keys.control)
+	r.MustDo("XADD", s.keys.control, "1-0", "e", encodeControl(Revocation{User: "nobody"}))
+	revoke("bob")
+	g.stop = background(t, g.member.Run)
+	g.ends("alice/d", "bob/d")
+	// And as if nothing had come since.
+	g.stop()
+	r.MustDo("HSET", s.keys.clock, "ctl", "1")
+	r.MustDo("DEL", s.keys.control)
+	g.stop = background(t, g.member.Run)
+	revoke("carol")
+	g.ends("alice/d", "bob/d", "carol/d")
+}
