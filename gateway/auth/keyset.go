@@ -61,6 +61,8 @@ type KeySet struct {
 	keys     []publicKey
 	fetched  time.Time     // when the keys were asked for; zero: never
 	asked    time.Time     // of the last attempt
+	attempts int           // to fetch
+	newest   int           // the attempt that the keys come from
 	fetching chan struct{} // closed at the end of the fetch that is under way; nil: none
 	failing  bool
 }
@@ -116,7 +118,7 @@ var errKeyNotKnown = errors.New("the token names a key that is not known, and th
 // sure: the set was asked for after the call began.
 func (s *KeySet) lookUp(ctx context.Context, match func(publicKey) bool) (set jwt.VerificationKeySet, known bool, err error) {
 	s.mu.Lock()
-	began := s.now()
+	before := s.attempts
 	for {
 		set.Keys = set.Keys[:0]
 		for _, k := range s.keys {
@@ -125,7 +127,7 @@ func (s *KeySet) lookUp(ctx context.Context, match func(publicKey) bool) (set jw
 			}
 		}
 		fresh := !s.fetched.IsZero() && s.now().Sub(s.fetched) < keySetAge
-		known = !s.fetched.Before(began)
+		known = s.newest > before
 		found := len(set.Keys) > 0
 		switch {
 		case found && (fresh || s.fetching != nil || s.now().Sub(s.asked) < fetchPause), known:
@@ -159,13 +161,14 @@ var errNeverFetched = errors.New("the key set of the identity provider could not
 func (s *KeySet) fetchLocked(ctx context.Context) {
 	done := make(chan struct{})
 	s.fetching, s.asked = done, s.now()
+	s.attempts++
 	s.mu.Unlock()
 	keys, err := s.fetch(ctx)
 	s.mu.Lock()
 	s.fetching = nil
 	close(done)
 	if err == nil {
-		s.keys, s.fetched = keys, s.asked
+		s.keys, s.fetched, s.newest = keys, s.asked, s.attempts
 	}
 	if failing := err != nil; failing != s.failing {
 		s.failing = failing
