@@ -75,9 +75,8 @@ type Config struct {
 // return the same token until it expires, unless fresh is set: the last one was refused, or is about to expire. An error
 // means that there is no token now, and the client tries again later; [ErrSignedOut] that there will be none.
 //
-// The expiry of JSON Web Tokens (their claim exp) is known to the client, which asks for a fresh one when a fifth of its
-// lifetime is left, and renews the session on the open connection. With other tokens it logs in again when the server
-// says that the old one is expired.
+// The server says when a token expires. The client asks for a fresh one when a fifth of that time is left, and renews the
+// session on the open connection.
 type TokenSource func(ctx context.Context, fresh bool) (string, error)
 
 // StaticToken is the source of a token that never changes.

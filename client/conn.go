@@ -42,7 +42,6 @@ type conn struct {
 	login     wire.Frame // the answer
 	heartbeat time.Duration
 	since     time.Time
-	token     string // that it logged in with
 
 	encoded []byte      // the frame being written; owned by the pump
 	moving  *MoveError  // what the server asked for; owned by the read loop
@@ -62,6 +61,7 @@ type conn struct {
 	// Guarded by the outbox.
 	inflight   map[waitKey][]*request // in the order in which they were sent
 	unanswered [numLanes]int
+	bytes      int // of the contents that are unanswered
 }
 
 // dial connects and logs in. A login that is refused because the store is not available is tried again on the same
@@ -293,7 +293,7 @@ func (n *conn) handle(fr *wire.Frame) error {
 		return nil
 	case wire.TypeKicked:
 		if fr.Code == wire.CodeRevoked {
-			return &Error{Code: fr.Code, Message: fr.Message}
+			return refusal(fr)
 		}
 		return ErrKicked
 	case wire.TypeHeartbeatTimeout:

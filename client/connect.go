@@ -189,7 +189,7 @@ func (c *Client) attemptURL(ctx context.Context, url string, patient bool) (*con
 		}
 		n, err := c.dial(ctx, url, token, patient)
 		if err == nil {
-			n.token, c.stale = token, false
+			c.stale = false
 			return n, nil
 		}
 		if !badToken(err) || c.stale {

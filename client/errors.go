@@ -96,8 +96,7 @@ func closeReason(err error) error {
 
 // codeOf returns the code of a refusal, or 0.
 func codeOf(err error) wire.Code {
-	var refused *Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*Error](err); ok {
 		return refused.Code
 	}
 	return 0

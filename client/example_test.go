@@ -58,7 +58,7 @@ func ExampleConfig_onMessage() {
 	}
 	c, err := client.New(client.Config{ // connects in the background
 		URLs:      []string{"wss://chat.example.com/ws"},
-		Token:     func(ctx context.Context, fresh bool) (string, error) { return fetchToken(ctx, fresh) },
+		Token:     fetchToken,
 		OnMessage: handle,
 		OnState: func(s client.StateChange) {
 			if s.Err != nil {

@@ -16,6 +16,9 @@ const (
 	// connection. It also bounds what is sent beyond a limit of rate before the refusal is read: less than what servers
 	// take for a flood, which is two seconds' worth, 200 frames unless set otherwise.
 	window = 64
+	// windowBytes bounds their contents likewise: servers take 256 KiB a second unless set otherwise, and twice that at
+	// once. One frame may be larger.
+	windowBytes = 128 << 10
 	// maxQueuedBytes bounds the contents that wait for answers.
 	maxQueuedBytes = 64 << 20
 	// maxFaults is how many connections may end with a complaint about a frame while a request is unanswered, before it is
@@ -156,11 +159,15 @@ func (o *outbox) next(n *conn) (r *request, wait time.Duration) {
 			continue
 		}
 		r := o.lanes[lane][0]
+		if n.bytes > 0 && n.bytes+len(r.frame.Content) > windowBytes {
+			continue
+		}
 		o.lanes[lane][0] = nil
 		o.lanes[lane] = o.lanes[lane][1:]
 		r.waiting, r.sent, r.conn = false, true, n
 		n.inflight[r.key] = append(n.inflight[r.key], r)
 		n.unanswered[lane]++
+		n.bytes += len(r.frame.Content)
 		return r, 0
 	}
 	return nil, 0
@@ -181,6 +188,7 @@ func (o *outbox) answer(n *conn, key waitKey, fr wire.Frame) bool {
 		n.inflight[key] = requests[1:]
 	}
 	n.unanswered[r.lane]--
+	n.bytes -= len(r.frame.Content)
 	o.wakeLocked() // the window has room
 	if fr.Code.OK() {
 		o.finishLocked(r, fr, nil)
@@ -249,6 +257,7 @@ func (o *outbox) complaint(n *conn, refused *Error) bool {
 	}
 	delete(n.inflight, oldest.key) // other ids are unique
 	n.unanswered[oldest.lane]--
+	n.bytes -= len(oldest.frame.Content)
 	o.finishLocked(oldest, wire.Frame{}, refused)
 	o.wakeLocked()
 	return true

@@ -79,10 +79,10 @@ func (c *Client) awaitConn(ctx context.Context) (*conn, error) {
 		c.mu.Lock()
 		state, changed, n := c.state.State, c.changed, c.conn
 		c.mu.Unlock()
-		switch {
-		case state == StateEnded:
+		switch state {
+		case StateEnded:
 			return nil, c.Err()
-		case state == StateOnline || state == StateMoving:
+		case StateOnline, StateMoving:
 			return n, nil
 		}
 		select {

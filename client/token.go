@@ -2,17 +2,16 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/imcluster/imcluster/api/wire"
 )
 
 const (
 	// tokenTimeout is how long a source of tokens may take.
 	tokenTimeout = 30 * time.Second
-	// minRenewal is the shortest time between two renewals of a session.
+	// minRenewal is the shortest time between two attempts to renew a session.
 	minRenewal = time.Second
 )
 
@@ -28,10 +27,10 @@ func (c *Client) token(ctx context.Context, fresh bool) (string, error) {
 }
 
 // renew keeps the session of a connection from ending with its token: it logs in again on it with a fresh token, when a
-// fifth of the lifetime of the old one is left. Servers that do not know that say so, and end the session.
+// fifth of the lifetime of the old one is left.
 func (c *Client) renew(n *conn) {
-	left, ok := lifetime(n.token, n.login.Time)
-	for expires := n.since.Add(left); ok; {
+	left := lifetime(&n.login)
+	for expires := n.since.Add(left); left > 0; {
 		const part = 4.0 / 5
 		wait := max(time.Duration(float64(time.Until(expires))*part), minRenewal)
 		select {
@@ -39,60 +38,44 @@ func (c *Client) renew(n *conn) {
 		case <-n.ended:
 			return
 		}
-		left, err := c.renewOnce(n)
+		answer, err := c.renewOnce(n)
 		switch {
 		case err != nil:
 			c.report(err) // and try again, in what is left
-		case left == 0:
-			return
-		default:
+		case answer.Code.OK():
+			left = lifetime(&answer)
 			expires = time.Now().Add(left)
+		case answer.Code == 0 || answer.Code == wire.CodeNotAllowed:
+			return // the connection has ended, or the token is somebody else's
+		default:
+			c.report(refusal(&answer))
 		}
 	}
 }
 
-// renewOnce logs in with a fresh token. It returns how long that one lives, or 0 if the session is not renewed.
-func (c *Client) renewOnce(n *conn) (left time.Duration, err error) {
+// renewOnce logs in with a fresh token. It returns the server's answer, which has no code if the connection ended.
+func (c *Client) renewOnce(n *conn) (answer wire.Frame, err error) {
 	token, err := c.token(c.ctx, true)
 	if err != nil {
-		return 0, err
+		return answer, err
 	}
 	select {
 	case n.direct <- c.loginFrame(token):
 	case <-n.ended:
-		return 0, nil
+		return answer, nil
 	}
 	select {
-	case answer := <-n.renewed:
-		if left, ok := lifetime(token, answer.Time); ok && answer.Code.OK() {
-			return max(left, 1), nil
-		}
+	case answer = <-n.renewed:
 	case <-n.ended:
 	}
-	return 0, nil
+	return answer, nil
 }
 
-// lifetime returns how long a JSON Web Token lives from a time of the server's clock on, in Unix milliseconds; ok is
-// false if the token does not say so. Whether it is genuine is not the client's business.
-func lifetime(token string, serverTime int64) (left time.Duration, ok bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return 0, false
+// lifetime returns how long the token of a login lives, by the server's clock and not that of this machine; zero if it
+// does not end.
+func lifetime(login *wire.Frame) time.Duration {
+	if login.ExpiresAt == 0 {
+		return 0
 	}
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return 0, false
-	}
-	var body struct {
-		Expires float64 `json:"exp"`
-	}
-	if json.Unmarshal(claims, &body) != nil || body.Expires <= 0 {
-		return 0, false
-	}
-	now := time.Now()
-	if serverTime > 0 {
-		now = time.UnixMilli(serverTime)
-	}
-	const second = 1000 // milliseconds
-	return time.UnixMilli(int64(body.Expires * second)).Sub(now), true
+	return max(time.UnixMilli(login.ExpiresAt).Sub(time.UnixMilli(login.Time)), 1)
 }
