@@ -40,6 +40,8 @@ func groupError(err error) error {
 	case errors.Is(err, store.ErrTooManyMembers):
 		return &requestError{http.StatusBadRequest, codeTooManyMembers,
 			fmt.Sprintf("a group has at most %d members; nothing was changed", store.MaxGroupMembers)}
+	case errors.Is(err, store.ErrStoreFull):
+		return &requestError{http.StatusServiceUnavailable, codeStoreFull, "the memory of Redis is nearly full, and takes no groups"}
 	case errors.Is(err, store.ErrInvalidCursor):
 		return invalid("cursor: is not one that an earlier answer gave as nextCursor; start again without it")
 	}

@@ -17,8 +17,9 @@ type request struct {
 	on   *node // instead of part, if not nil
 	args []any
 
-	cmd *redis.Cmd
-	err error
+	cmd  *redis.Cmd
+	sent int // how often it was sent
+	err  error
 }
 
 func read(part int, args ...any) *request { return &request{part: part, args: args} }
@@ -122,6 +123,7 @@ func (n *node) pipeline(ctx context.Context, reqs []*request) {
 	p := n.reads.Pipeline()
 	for _, r := range reqs {
 		r.cmd = redis.NewCmd(ctx, r.args...)
+		r.sent++
 		_ = p.Process(ctx, r.cmd) // queues
 	}
 	cmds, err := p.Exec(ctx)

@@ -53,7 +53,7 @@ type MemberPage struct {
 }
 
 // CreateGroup makes a group of the members, to whom the owner is added; without an owner (empty) it is the application's
-// back end's alone. ErrUnavailable leaves open whether it was made.
+// back end's alone. ErrUnavailable leaves open whether it was made; ErrStoreFull says that there is no memory for it.
 func (s *Store) CreateGroup(ctx context.Context, id, owner string, members []string) (Group, error) {
 	return s.CreateGroupOnce(ctx, uuid.NewString(), id, owner, members)
 }
@@ -70,7 +70,11 @@ func (s *Store) CreateGroupOnce(ctx context.Context, key, id, owner string, memb
 	if len(members) > MaxGroupMembers {
 		return Group{}, fmt.Errorf("create group: %w", ErrTooManyMembers)
 	}
-	reply, err := s.groupCall(ctx, groupCreateScript, id, append([]string{owner, callID(key)}, members...))
+	err := s.room(ctx, Partition(id))
+	var reply groupReply
+	if err == nil {
+		reply, err = s.groupCall(ctx, groupCreateScript, id, append([]string{owner, callID(key)}, members...))
+	}
 	if err != nil {
 		return Group{}, fmt.Errorf("create group: %w", err)
 	}
@@ -94,7 +98,11 @@ func (s *Store) Group(ctx context.Context, id, actor string) (Group, error) {
 func (s *Store) AddMembers(ctx context.Context, id, actor string, users []string) (Group, error) {
 	// Who exceeds the limit alone is refused by the script, which knows who is a member already.
 	args := append([]string{actor, fmt.Sprint(MaxGroupMembers)}, unique(users)...)
-	reply, err := s.groupCall(ctx, groupAddScript, id, args)
+	err := s.room(ctx, Partition(id))
+	var reply groupReply
+	if err == nil {
+		reply, err = s.groupCall(ctx, groupAddScript, id, args)
+	}
 	if err != nil {
 		return Group{}, fmt.Errorf("add members: %w", err)
 	}
@@ -164,7 +172,13 @@ func (s *Store) groupCall(ctx context.Context, sc *script, id string, args []str
 		all[i] = a
 	}
 	q := eval(part, sc, s.keys.groupKeys(part, id), all...)
-	if err := s.exchange(ctx, q); err != nil {
+	var err error
+	if sc == groupMembersScript {
+		err = s.exchange(ctx, q)
+	} else {
+		err = s.write(ctx, q)
+	}
+	if err != nil {
 		return groupReply{}, err
 	}
 	list := q.list()

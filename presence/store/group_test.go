@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -453,6 +454,83 @@ func TestRedisDiesInTheMiddleOfGroupChanges(t *testing.T) {
 	}
 	if !slices.Contains(list, "olga") {
 		t.Error("the owner is gone")
+	}
+}
+
+// What was confirmed survives the primary, under the durability that is promised so.
+func TestConfirmedGroupsSurviveAFailover(t *testing.T) {
+	t.Parallel()
+	c := testredis.StartReplicated(t, 3)
+	s, ctx := openStore(t, Config{Mode: Cluster, Durability: DurabilityReplicated}, c.Addrs()...), t.Context()
+	for round := range 3 {
+		want := map[string][]string{}
+		for i := range 12 {
+			id := fmt.Sprintf("group-%d-%d", round, i)
+			want[id] = []string{"a", "c"}
+			for _, change := range []func() error{
+				func() error { _, err := s.CreateGroupOnce(ctx, "key", id, "", []string{"a", "b"}); return err },
+				func() error { _, err := s.AddMembers(ctx, id, "", []string{"c"}); return err },
+				func() error { _, err := s.RemoveMembers(ctx, id, "", []string{"b"}); return err },
+			} {
+				eventually(t, change)
+			}
+		}
+		c.FailOver(round)
+		for id, users := range want {
+			var page MemberPage
+			eventually(t, func() (err error) {
+				page, err = s.Members(ctx, id, "", "", 10)
+				if errors.Is(err, ErrNoGroup) {
+					t.Fatalf("%s is lost", id)
+				}
+				return err
+			})
+			if !cmp.Equal(page.Page, users) {
+				t.Errorf("%s has %q", id, page.Page)
+			}
+		}
+	}
+}
+
+func TestUnreplicatedGroupIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	s, ctx := openStore(t, Config{Durability: DurabilityReplicated}, startRedis(t).Addr), t.Context()
+	if _, err := s.CreateGroupOnce(ctx, "key", "g", "", nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("create without a replica: %v", err)
+	}
+	if err := s.Revoke(ctx, Revocation{User: "alice"}, time.Hour); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("revoke without a replica: %v", err)
+	}
+	if err := s.Revoke(ctx, Revocation{User: "alice"}, 0); err != nil {
+		t.Errorf("disconnect without a replica: %v", err)
+	}
+}
+
+// Groups stay until they are deleted: they must not take the memory that presence needs.
+func TestFullRedisRefusesGroups(t *testing.T) {
+	t.Parallel()
+	r := testredis.StartWith(t, testredis.Options{Args: []string{"--maxmemory", "30mb", "--maxmemory-policy", "noeviction"}})
+	s, ctx := openStore(t, Config{}, r.Addr), t.Context()
+	if _, err := s.CreateGroup(ctx, "early", "", []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; s.room(ctx, 0) == nil; i++ {
+		r.MustDo("SET", fmt.Sprint("ballast-", i), strings.Repeat("x", 1<<20))
+	}
+	if _, err := s.CreateGroup(ctx, "late", "", []string{"a"}); !errors.Is(err, ErrStoreFull) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := s.AddMembers(ctx, "early", "", []string{"b"}); !errors.Is(err, ErrStoreFull) {
+		t.Errorf("add: %v", err)
+	}
+	if _, err := s.RemoveMembers(ctx, "early", "", []string{"a"}); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if err := s.Revoke(ctx, Revocation{User: "alice"}, time.Hour); err != nil {
+		t.Errorf("revoke: %v", err)
+	}
+	if err := s.DeleteGroup(ctx, "early", ""); err != nil {
+		t.Errorf("delete: %v", err)
 	}
 }
 

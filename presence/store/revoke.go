@@ -70,7 +70,13 @@ func (s *Store) Revoke(ctx context.Context, r Revocation, ttl time.Duration) err
 	// First who logs in from now on is refused, then who is there is sent away: nobody slips through.
 	part := Partition(r.User)
 	q := eval(part, revokeScript, []string{s.keys.revokedKey(part, r.User)}, r.field(), before, ttl.Milliseconds(), maxRevocations)
-	if err := s.exchange(ctx, q); err != nil {
+	var err error
+	if ttl > 0 {
+		err = s.write(ctx, q)
+	} else {
+		err = s.exchange(ctx, q) // the script writes nothing
+	}
+	if err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
 	now := q.text()

@@ -23,3 +23,9 @@ local function each(first, call)
 end
 local function isMember(user) return redis.call('ZSCORE', KEYS[2], user) end
 local function reply() return {'OK', int(version), owner, created, redis.call('ZCARD', KEYS[2])} end
+-- What a change ends with that had nothing to do, since an earlier call perhaps did it: it writes the same again, so that the
+-- caller can wait for a replica that has it.
+local function repeated()
+  redis.call('HSET', KEYS[1], 'v', int(version))
+  return reply()
+end

@@ -10,7 +10,7 @@ each(3, function(first, last)
     if not scores[i - first + 1] then missing[#missing + 1] = ARGV[i] end
   end
 end)
-if #missing == 0 then return reply() end
+if #missing == 0 then return repeated() end
 if redis.call('ZCARD', KEYS[2]) + #missing > tonumber(ARGV[2]) then return {'FULL'} end
 for i = 1, #missing, 1000 do
   local pairs = {}

@@ -2,7 +2,7 @@
 -- ARGV: 1 owner  2 the call, so that it may be repeated  then the members
 -- Returns the group; "EXISTS".
 if created then
-  if nonce == ARGV[2] then return reply() end
+  if nonce == ARGV[2] then return repeated() end
   return {'EXISTS'}
 end
 local ms = clock()

@@ -2,7 +2,10 @@
 -- ARGV: 2 the call, so that it may be repeated  3 for how long the version is kept, ms
 -- Returns the group as it was; "NONE" there is none, "FORBIDDEN".
 if not created then
-  if nonce == ARGV[2] then return {'OK', int(version), '', '0', 0} end
+  if nonce == ARGV[2] then
+    created = '0'
+    return repeated()
+  end
   return {'NONE'}
 end
 if actor ~= '' and actor ~= owner then return {'FORBIDDEN'} end

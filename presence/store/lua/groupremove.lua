@@ -15,5 +15,6 @@ if orphaned then
   owner = ''
   redis.call('HSET', KEYS[1], 'o', owner)
 end
-if removed > 0 or orphaned then change(clock()) end
+if removed == 0 and not orphaned then return repeated() end
+change(clock())
 return reply()
