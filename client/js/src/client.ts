@@ -34,8 +34,8 @@ export interface Outgoing {
 export interface Receipt {
   readonly msgId: string;
   readonly clientMsgId: string;
-  /** Whether the message is stored, so that it arrives also at devices that are not connected now. */
-  readonly stored: boolean;
+  /** {@link Code}.OK: it is stored, and arrives also at devices that are not connected now. Accepted: it is not stored. */
+  readonly code: number;
   /** When the server took it. */
   readonly time: Date;
 }
@@ -85,6 +85,8 @@ export class Client {
       maxMessages: settings.maxUnanswered,
       maxBytes: settings.maxUnansweredBytes,
       maxFrameBytes: settings.maxFrameBytes,
+      framesPerSecond: settings.maxMessagesPerSecond,
+      bytesPerSecond: settings.maxBytesPerSecond,
     };
     this.#outbox = new Outbox(limits, backoff, environment);
     this.#acks = new Acks(backoff, environment);
@@ -386,7 +388,7 @@ function receiptOf(answer: Frame & { clientMsgId: string }): Receipt {
   return {
     msgId: answer.msgId ?? '',
     clientMsgId: answer.clientMsgId,
-    stored: answer.code === Code.OK,
+    code: answer.code ?? Code.OK,
     time: new Date(answer.time ?? 0),
   };
 }

@@ -51,6 +51,13 @@ export interface ClientOptions {
   maxUnansweredBytes?: number;
   /** The largest frame that the server takes, in bytes. Default 65,536. */
   maxFrameBytes?: number;
+  /**
+   * How many messages a second are sent at most, the others wait: below the server's limit, which is 100 frames a second
+   * by default and counts others too. Default 90; Infinity for none.
+   */
+  maxMessagesPerSecond?: number;
+  /** How many bytes of messages a second are sent at most. Default 245,760; the server's limit is 262,144 by default. */
+  maxBytesPerSecond?: number;
   /** How many messages may wait for onMessage. Default 1,000. */
   maxWaitingMessages?: number;
 }
@@ -71,6 +78,8 @@ export function settingsOf(options: ClientOptions): Settings {
     maxUnanswered: options.maxUnanswered ?? 1_000,
     maxUnansweredBytes: options.maxUnansweredBytes ?? 4 * 1024 * 1024,
     maxFrameBytes: options.maxFrameBytes ?? 65_536,
+    maxMessagesPerSecond: options.maxMessagesPerSecond ?? 90,
+    maxBytesPerSecond: options.maxBytesPerSecond ?? 240 * 1024,
     maxWaitingMessages: options.maxWaitingMessages ?? 1_000,
   };
   for (const [name, value] of Object.entries(settings)) {

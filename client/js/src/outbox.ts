@@ -3,9 +3,10 @@ import { Code, isSuccess, isWorthRepeating } from './codes.js';
 import type { Environment } from './environment.js';
 import { ServerError, TimeoutError, TooManyWaitingError } from './errors.js';
 import { encodeFrame, type Frame } from './frames.js';
+import { Pacer, type Rate } from './pacer.js';
 
 /** Bounds of what waits for the server. */
-export interface OutboxLimits {
+export interface OutboxLimits extends Rate {
   /** Messages that wait, sent or not. */
   maxMessages: number;
   /** Bytes of their frames. */
@@ -49,6 +50,7 @@ export class Outbox {
   #underWay = 0;
   #bytesUnderWay = 0;
   #pausedUntil = 0;
+  #pacer: Pacer;
   #transmit: ((text: string) => void) | undefined;
   #cancelWake = () => {};
 
@@ -56,6 +58,7 @@ export class Outbox {
     this.#limits = limits;
     this.#backoff = backoff;
     this.#environment = environment;
+    this.#pacer = new Pacer(limits, environment.now());
   }
 
   /** How many messages have no answer yet. */
@@ -111,6 +114,7 @@ export class Outbox {
     this.#transmit = transmit;
     this.#window = maxWindow;
     this.#pausedUntil = 0;
+    this.#pacer = new Pacer(this.#limits, this.#environment.now());
     this.#pump();
   }
 
@@ -237,6 +241,12 @@ export class Outbox {
         next = Math.min(next, due);
         continue;
       }
+      const delay = this.#pacer.delay(entry.bytes, now);
+      if (delay > 0) {
+        next = now + delay; // what is behind it keeps its place
+        break;
+      }
+      this.#pacer.take(entry.bytes);
       entry.sent = true;
       this.#underWay++;
       this.#bytesUnderWay += entry.bytes;

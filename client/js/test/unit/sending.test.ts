@@ -22,12 +22,12 @@ describe('a message', { timeout }, () => {
     assert.deepEqual(await sent, {
       msgId: 'm-id-1',
       clientMsgId: 'id-1',
-      stored: true,
+      code: 200,
       time: new Date(1_700_000_000_000),
     });
     const other = client.send('bob', { content: 1, clientMsgId: 'mine' });
     connection.answer(await connection.expect('80'), { code: 201 });
-    assert.equal((await other).stored, false);
+    assert.equal((await other).code, 201);
   });
 
   it('waits until there is a connection', async (t) => {
@@ -154,8 +154,47 @@ describe('a message', { timeout }, () => {
 });
 
 describe('many messages', { timeout }, () => {
+  const unpaced = {
+    maxMessagesPerSecond: Number.POSITIVE_INFINITY,
+    maxBytesPerSecond: Number.POSITIVE_INFINITY,
+  };
+
+  it('are sent no faster than the server allows, in their order', async (t) => {
+    const { client, server, clock } = await fake(t, { maxMessagesPerSecond: 50 });
+    client.connect();
+    const connection = await server.login();
+    const sent = Array.from({ length: 60 }, (_, i) => client.sendText('bob', String(i)));
+    for (let i = 1; i <= 50; i++) {
+      connection.answer(await connection.expect('80'));
+    }
+    await Promise.all(sent.slice(0, 50));
+    for (let i = 51; i <= 60; i++) {
+      clock.advance(19);
+      await flush(client, connection);
+      clock.advance(1);
+      const frame = await connection.expect('80');
+      assert.equal(frame.clientMsgId, `id-${i}`);
+      connection.answer(frame);
+      await sent[i - 1];
+    }
+  });
+
+  it('are sent no faster than their bytes allow, and a large one does not wait for ever', async (t) => {
+    const { client, server, clock } = await fake(t, { maxBytesPerSecond: 10_000 });
+    client.connect();
+    const connection = await server.login();
+    const sent = ['first', 'second'].map((text) => client.sendText('bob', text.padEnd(20_000)));
+    connection.answer(await connection.expect('80'));
+    await sent[0];
+    clock.advance(2_000);
+    await flush(client, connection);
+    clock.advance(100);
+    connection.answer(await connection.expect('80'));
+    await sent[1];
+  });
+
   it('are 64 under way at most', async (t) => {
-    const { client, server } = await fake(t);
+    const { client, server } = await fake(t, unpaced);
     client.connect();
     const connection = await server.login();
     const sent = Array.from({ length: 100 }, (_, i) => client.sendText('bob', String(i)));
@@ -174,7 +213,7 @@ describe('many messages', { timeout }, () => {
   });
 
   it('are 128 KiB under way at most', async (t) => {
-    const { client, server } = await fake(t);
+    const { client, server } = await fake(t, unpaced);
     client.connect();
     const connection = await server.login();
     const sent = Array.from({ length: 4 }, () => client.sendText('bob', 'x'.repeat(60_000)));
@@ -189,7 +228,7 @@ describe('many messages', { timeout }, () => {
   });
 
   it('are sent more slowly when the server says that they come too fast', async (t) => {
-    const { client, server, clock } = await fake(t);
+    const { client, server, clock } = await fake(t, unpaced);
     client.connect();
     const connection = await server.login();
     const sent = Array.from({ length: 64 }, (_, i) => client.sendText('bob', String(i)));
@@ -264,12 +303,12 @@ describe('groups, broadcasts and lists', { timeout }, () => {
     const chat = await connection.expect('82');
     assert.equal(chat.groupId, 'team');
     connection.answer(chat);
-    assert.equal((await sent).stored, true);
+    assert.equal((await sent).code, 200);
 
     const everybody = client.broadcast({ content: 'hi' });
     connection.answer(await connection.expect('86'), { code: 201, gateways: 3, reached: 2 });
-    const { stored, gateways, reached } = await everybody;
-    assert.deepEqual({ stored, gateways, reached }, { stored: false, gateways: 3, reached: 2 });
+    const { code, gateways, reached } = await everybody;
+    assert.deepEqual({ code, gateways, reached }, { code: 201, gateways: 3, reached: 2 });
 
     const online = client.online({ cursor: 'x' });
     const question = await connection.expect('58');
