@@ -1,80 +1,117 @@
 package gateway
 
 import (
-	"slices"
-	"strings"
+	"errors"
 	"time"
 
-	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
 const (
-	// maxPending is how many chats of one client may wait for the store.
+	// maxPending is how many messages of one client may wait for the store.
 	maxPending = 256
-	// maxPendingBytes is how much content may wait for the store in the whole gateway, and pendingOverhead what a chat
-	// takes besides its content.
+	// maxPendingBytes is how much may wait for the store in the whole gateway, and pendingOverhead what a message takes
+	// besides its content, and a recipient besides the message.
 	maxPendingBytes = 64 << 20
 	pendingOverhead = 512
-	// maxHeld is how many chats are kept for a client whose login is not answered yet.
-	maxHeld = 64
 )
 
-// chatRoute says where a chat went. It is the label of a metric.
-type chatRoute uint8
+// storeResult says what became of a message in one mailbox. It is the label of a metric.
+type storeResult uint8
 
 const (
-	routeLocal       chatRoute = iota // a session of this gateway
-	routeRemote                       // a session of another gateway
-	routeNone                         // the recipient has no session
-	routeUnavailable                  // the store could not be asked
+	resultStored      storeResult = iota
+	resultDuplicate               // it was there already
+	resultUnavailable             // the store did not answer in time, or the gateway has too much to do: it may be there
+	resultStoreFull
+	resultMailboxFull
+	numStoreResults
+)
+
+func (r storeResult) String() string {
+	return [numStoreResults]string{"stored", "duplicate", "unavailable", "store_full", "mailbox_full"}[r]
+}
+
+// pushRoute says where a push went. It is the label of a metric.
+type pushRoute uint8
+
+const (
+	routeLocal  pushRoute = iota // to sessions of this gateway
+	routeRemote                  // to sessions of another gateway
+	routeNone                    // nowhere: the recipient has no session
 	numRoutes
 )
 
-func (r chatRoute) String() string {
-	return [numRoutes]string{"local", "remote", "none", "unavailable"}[r]
-}
+func (r pushRoute) String() string { return [numRoutes]string{"local", "remote", "none"}[r] }
 
-// chat handles CHAT: it looks up the recipient's sessions and hands the message to each of them, here or on other
-// gateways. The sender's 81 goes first, and says the same whether or not the recipient is online.
+// Refusals of messages.
+var (
+	errUnavailable = wire.Errorf(wire.CodeUnavailable, "the message could not be stored in time; send it again after delayMs with the same clientMsgId")
+	errStoreFull   = wire.Errorf(wire.CodeStoreFull, "the store's memory is nearly full; send the message again after delayMs")
+	errMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient's mailbox is full of your messages; send it again after delayMs")
+	errBusy        = wire.Errorf(wire.CodeUnavailable, "too many messages wait for the store; send it again after delayMs")
+)
+
+// chat handles CHAT: it stores the message in the recipient's mailbox, answers, and pushes it to the recipient's sessions,
+// here and on other gateways. The sender's 81 says the same whether or not the recipient is online.
 func (c *conn) chat(fr *wire.Frame) {
-	if err := checkChat(fr); err != nil {
-		c.refuse(fr, err, stateOpen)
-		return
-	}
-	member := c.g.member.Load()
+	g := c.g
+	member := g.registry()
 	if member == nil || !c.reserve(len(fr.Content)) {
-		c.refuse(fr, errChatUnavailable, stateOpen)
+		c.refuse(fr, errBusy, stateOpen)
 		return
 	}
-	// Clones: the originals are parts of the whole frame, which would wait for the store with them.
-	to, clientMsgID := strings.Clone(fr.ToID), strings.Clone(fr.ClientMsgID)
-	m := &peerv1.Message{Id: wire.MessageID(c.user, to, clientMsgID), From: c.user, Content: fr.Content, Time: time.Now().UnixMilli()}
-	(*member).Locate(to, func(holders []store.Holder, err error) {
-		c.release(len(m.Content))
+	rec := record{from: c.user, time: time.Now().UnixMilli(), content: fr.Content}
+	msgID := wire.MessageID(c.user, fr.ToID, fr.ClientMsgID)
+	id, _ := rawID(msgID)
+	to, clientMsgID, size, now := fr.ToID, fr.ClientMsgID, len(fr.Content), rec.time
+	g.store(member, to, &store.Record{ID: id, Sender: c.user, Data: rec.encode()}, func(msg *letter, a store.Appended, err error) {
+		c.release(size)
 		if err != nil {
-			c.g.metrics.chats[routeUnavailable].Add(1)
-			answer := refusal(wire.TypeChat, &wire.Frame{ClientMsgID: clientMsgID}, errChatUnavailable)
+			answer := refusal(wire.TypeChat, &wire.Frame{ClientMsgID: clientMsgID}, err)
 			c.send(&answer)
 			return
 		}
-		c.send(&wire.Frame{Type: wire.TypeChatResp, Code: wire.CodeAccepted, Message: "accepted, not stored",
-			MsgID: m.Id, ClientMsgID: clientMsgID, Time: m.Time})
-		c.g.route(to, holders, m)
+		c.send(&wire.Frame{Type: wire.TypeChatResp, Code: wire.CodeOK, MsgID: msgID, ClientMsgID: clientMsgID, Time: now})
+		g.pushAppended(to, a, msg)
 	})
 }
 
-var errChatUnavailable = wire.Errorf(wire.CodeUnavailable, "the message cannot be delivered now; send it again after delayMs")
-
-func checkChat(fr *wire.Frame) error {
-	if err := wire.CheckUserID(fr.ToID); err != nil {
-		return wire.Errorf(wire.CodeBadField, "toId is not a user id: 1 to %d bytes without control characters", wire.MaxUserID)
-	}
-	return wire.CheckClientMsgID(fr.ClientMsgID)
+// store stores a message for a user and calls done, on the goroutine of a lane: with the message, or with the error to
+// refuse it with. If what became of it is not known, the user's sessions are told as soon as it is.
+func (g *Gateway) store(member membership, user string, rec *store.Record, done func(*letter, store.Appended, error)) {
+	member.Append(user, rec, func(a store.Appended, err error) {
+		result := resultStored
+		switch {
+		case err == nil && a.Duplicate:
+			result = resultDuplicate
+		case err == nil:
+		case errors.Is(err, store.ErrStoreFull):
+			result, err = resultStoreFull, errStoreFull
+		case errors.Is(err, store.ErrMailboxFull):
+			result, err = resultMailboxFull, errMailboxFull
+		default:
+			g.logRare.log(g.ctx, "storing a message", "error", err)
+			result, err = resultUnavailable, errUnavailable
+			g.hint(member, user)
+		}
+		g.metrics.stores[result].Add(1)
+		done(&letter{id: rec.ID, data: rec.Data}, a, err)
+	})
 }
 
-// reserve counts a chat with so many bytes of content that waits for the store. It returns false if too many do.
+// pushAppended pushes a message that was stored. The push of a duplicate may have been lost with the gateway that the
+// message was sent to first, so the user's sessions are told how far the mailbox goes.
+func (g *Gateway) pushAppended(user string, a store.Appended, msg *letter) {
+	if a.Duplicate {
+		g.push(user, a.Holders, a.Tail, nil)
+		return
+	}
+	g.push(user, a.Holders, a.Seq, msg)
+}
+
+// reserve counts a message with so many bytes of content that waits for the store. It returns false if too many do.
 func (c *conn) reserve(size int) bool {
 	c.mu.Lock()
 	ok := c.pending < maxPending
@@ -85,11 +122,22 @@ func (c *conn) reserve(size int) bool {
 	if !ok {
 		return false
 	}
-	if c.g.pendingBytes.Add(int64(size+pendingOverhead)) > maxPendingBytes {
-		c.release(size)
-		return false
+	if c.g.reserve(size + pendingOverhead) {
+		return true
 	}
-	return true
+	c.mu.Lock()
+	c.pending--
+	c.mu.Unlock()
+	return false
+}
+
+// reserve counts bytes that wait for the store. It returns false if too many do.
+func (g *Gateway) reserve(size int) bool {
+	if g.pendingBytes.Add(int64(size)) <= maxPendingBytes {
+		return true
+	}
+	g.pendingBytes.Add(-int64(size))
+	return false
 }
 
 func (c *conn) release(size int) {
@@ -98,74 +146,3 @@ func (c *conn) release(size int) {
 	c.mu.Unlock()
 	c.g.pendingBytes.Add(-int64(size + pendingOverhead))
 }
-
-// route hands a message to each holder's gateway. It must not block: it runs on the goroutine of a store's lane.
-func (g *Gateway) route(to string, holders []store.Holder, m *peerv1.Message) {
-	if len(holders) == 0 {
-		g.metrics.chats[routeNone].Add(1)
-		return
-	}
-	var pushes []*peerv1.Push // one for each gateway
-	var epochs []store.Epoch  // of the pushes
-	for _, h := range holders {
-		i := slices.Index(epochs, h.Epoch)
-		if i < 0 {
-			i = len(epochs)
-			epochs = append(epochs, h.Epoch)
-			pushes = append(pushes, &peerv1.Push{User: to, Message: m})
-		}
-		pushes[i].Connections = append(pushes[i].Connections, h.Conn)
-	}
-	for i, push := range pushes {
-		if g.isOwn(epochs[i]) {
-			g.metrics.chats[routeLocal].Add(1)
-			g.Deliver(push)
-			continue
-		}
-		g.metrics.chats[routeRemote].Add(1)
-		g.peers.Push(string(epochs[i]), push)
-	}
-}
-
-// Deliver hands a message to connections of this gateway; those that are not here any more are passed over. It implements
-// [peer.Handler].
-func (g *Gateway) Deliver(p *peerv1.Push) {
-	m := p.GetMessage()
-	var encoded [wire.NumCodecs][]byte // once for all
-	for _, id := range p.GetConnections() {
-		c := g.table.get(p.GetUser(), id)
-		if c == nil {
-			continue
-		}
-		data := &encoded[c.codec]
-		if *data == nil {
-			*data = g.encode(c.codec, &wire.Frame{Type: wire.TypeChat, MsgID: m.GetId(), FromID: m.GetFrom(), ToID: p.GetUser(),
-				Time: m.GetTime(), Content: m.GetContent()})
-		}
-		c.deliver(p.GetUser(), id, *data)
-	}
-}
-
-// deliver queues an encoded chat, if the connection is still the one of that session.
-func (c *conn) deliver(user string, id uint64, data []byte) {
-	c.mu.Lock()
-	if c.user != user || c.id != id {
-		c.mu.Unlock()
-		return
-	}
-	if c.state == stateLogin {
-		if len(c.held) < maxHeld {
-			c.held = append(c.held, data)
-		}
-		c.mu.Unlock()
-		return
-	}
-	open := c.state == stateOpen
-	c.mu.Unlock()
-	if open {
-		c.enqueue(outFrame, data)
-	}
-}
-
-// Kick closes a connection of this gateway because its device logged in elsewhere. It implements [peer.Handler].
-func (g *Gateway) Kick(user string, connection uint64) { g.kickLocal(user, connection) }

@@ -151,6 +151,13 @@ func (c *client) read() frame {
 func (c *client) expect(want frame) frame {
 	c.Helper()
 	got := c.read()
+	c.check(got, want)
+	return got
+}
+
+// check compares the given fields; nil stands for one that is absent.
+func (c *client) check(got, want frame) {
+	c.Helper()
 	for k, v := range want {
 		if n, ok := v.(int); ok {
 			v = float64(n)
@@ -159,7 +166,30 @@ func (c *client) expect(want frame) frame {
 			c.Fatalf("got %v, want %v", got, want)
 		}
 	}
-	return got
+}
+
+// next reads the next frame that is not the answer to an acknowledgement.
+func (c *client) next() frame {
+	c.Helper()
+	for {
+		if f := c.read(); f["type"] != "91" {
+			return f
+		}
+	}
+}
+
+// receive reads the next message, which must have the given fields, and acknowledges it.
+func (c *client) receive(want frame) frame {
+	c.Helper()
+	f := c.next()
+	c.check(f, want)
+	c.ack(f)
+	return f
+}
+
+func (c *client) ack(f frame) {
+	c.Helper()
+	c.send(`{"type":"90","msgId":%q}`, f["msgId"])
 }
 
 // expectClose reads until the connection is closed, which must be with the code.

@@ -75,6 +75,9 @@ type Config struct {
 	MaxQueuedBytes int
 	// IdleTimeout is how long a client may be silent. It is pinged at half of it. Zero means 30 s.
 	IdleTimeout time.Duration
+	// RedeliveryDelay is how long a client may acknowledge nothing until it is sent again what it has not acknowledged;
+	// twice as long each further time, five times a connection. Zero means 5 s.
+	RedeliveryDelay time.Duration
 	// LoginTimeout is how long a client may take to log in. Zero means 10 s.
 	LoginTimeout time.Duration
 
@@ -110,6 +113,9 @@ const (
 	defaultMaxHandshakes  = 1024
 	defaultIdleTimeout    = 30 * time.Second
 	defaultLoginTimeout   = 10 * time.Second
+	defaultRedelivery     = 5 * time.Second
+	defaultMailboxCount   = 500
+	defaultMailboxBytes   = 256 << 10
 	defaultGrace          = 10 * time.Second
 	defaultDrainWindow    = 120 * time.Second
 	defaultDrainRate      = 200
@@ -136,6 +142,9 @@ func (c Config) withDefaults() (Config, error) {
 	orInt(&c.DrainMaxReconnectsPerSecond, defaultDrainRate)
 	orDuration(&c.IdleTimeout, defaultIdleTimeout)
 	orDuration(&c.LoginTimeout, defaultLoginTimeout)
+	orDuration(&c.RedeliveryDelay, defaultRedelivery)
+	orInt(&c.Store.Mailbox.MaxMessages, defaultMailboxCount)
+	orInt(&c.Store.Mailbox.MaxBytes, defaultMailboxBytes)
 	orDuration(&c.Store.Grace, defaultGrace)
 	orDuration(&c.DrainWindow, defaultDrainWindow)
 	if c.Logger == nil {

@@ -42,6 +42,7 @@ type conn struct {
 
 	// Owned by the worker that handles the received frames.
 	limits   limits
+	writes   bool  // the worker is the writer
 	attempts uint8 // logins refused because the store was not available
 
 	heard atomic.Int64 // wheel time when something was received
@@ -64,13 +65,17 @@ type conn struct {
 	loginBy                time.Duration // wheel time
 	leaveBy                time.Duration // wheel time; zero unless moving
 	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
-	held                   [][]byte      // chats that came before the login was answered
+
+	// The session's mail. Guarded by mu.
+	nextSeq     uint64 // number of the first message of the mailbox that was not sent
+	mail        *mail  // nil while there is nothing to do
+	redelivered uint8  // how often the client was sent again what it had not acknowledged
 
 	// Received frames. Guarded by mu.
 	in      []inbound
 	inBytes int
 	working bool // a worker handles them
-	pending int  // chats whose recipient is being looked up
+	pending int  // messages that wait for the store
 
 	// Frames to send. Guarded by mu.
 	out      *[]outbound // of the pool; nil while empty
@@ -147,21 +152,25 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 	case reason == reasonReplaced, reason == reasonMoved, reason == reasonLogout, reason == reasonRevoked,
 		reason == reasonClosedByClient && !c.moving:
 		return c.unregisterLocked(time.Now())
-	default: // the client may come back
+	default: // the client may come back, to this gateway or another
+		flush := c.endMailLocked()
 		c.state = stateLost
 		c.lostAt = time.Now()
 		c.g.wheel.Schedule(&c.timer, c.g.cfg.Store.Grace, c)
-		return nil
+		return flush
 	}
 }
 
 // unregisterLocked ends the session, with at as the time when the user was last seen. The store leaves a session alone
 // that has replaced it.
 func (c *conn) unregisterLocked(at time.Time) func() {
-	session := c.sessionLocked()
+	session, flush := c.sessionLocked(), c.endMailLocked()
 	c.state = stateGone
 	c.g.wheel.Stop(&c.timer)
 	return func() {
+		if flush != nil {
+			flush()
+		}
 		c.g.table.remove(session.User, session.Conn)
 		(*c.g.member.Load()).Unregister(session, at) // it registered the session
 	}

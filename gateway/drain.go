@@ -138,10 +138,14 @@ func (c *conn) move() bool {
 		c.mu.Unlock()
 		return false
 	}
-	c.moving = true
+	c.moving = true // from now on acknowledgements are written at once
+	flush := c.flushDueLocked()
 	c.leaveBy = c.g.wheel.Now() + time.Duration(ms)*time.Millisecond + stayTimeout
 	c.g.wheel.Schedule(&c.timer, 0, c)
 	c.mu.Unlock()
+	if flush != nil {
+		flush()
+	}
 	c.send(&wire.Frame{Type: wire.TypeReconnect, Code: wire.CodeDraining, DelayMS: ms,
 		Message: "this gateway is going away; connect again after delayMs"})
 	return true

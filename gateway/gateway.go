@@ -21,22 +21,6 @@ import (
 	"github.com/imcluster/imcluster/presence/store"
 )
 
-// membership is what the gateway needs of the store. It is [store.Member]; tests have one of their own.
-type membership interface {
-	Run(ctx context.Context) error
-	Epoch() store.Epoch
-	Register(ctx context.Context, s store.Session) (store.Login, error)
-	CheckRevoked(ctx context.Context, s store.Session) error
-	Unregister(s store.Session, at time.Time)
-	Locate(user string, done func([]store.Holder, error))
-	Peer(e store.Epoch) (store.Peer, bool)
-	Peers() []store.Peer
-	SetDraining(ctx context.Context) error
-	Leave(ctx context.Context, linger time.Duration) error
-}
-
-var _ membership = (*store.Member)(nil)
-
 // Gateway is one gateway. Several may run in one process.
 type Gateway struct {
 	// Fixed after construction.
@@ -63,14 +47,21 @@ type Gateway struct {
 	nextID       atomic.Uint64
 	loggingIn    atomic.Int64
 	confirming   atomic.Int64 // logouts that wait for the store
+	asking       atomic.Int64 // requests of clients that wait for the store
 	pendingBytes atomic.Int64
 	member       atomic.Pointer[membership] // nil until joined
 	draining     atomic.Bool                // no logins any more
 	leaving      atomic.Bool                // told to stop
 	turned       atomic.Int64               // Unix seconds when the wheel was last seen to turn
 
-	epochsMu sync.Mutex
-	epochs   map[store.Epoch]struct{} // those this process has or had
+	mailboxes         *mailboxes
+	groups            groupCache
+	sweepWanted       chan struct{} // holds a token while a sweep is wanted
+	broadcastsWaiting chan waitingBroadcast
+
+	lastEpoch atomic.Pointer[store.Epoch] // the last one that was put into epochs
+	epochsMu  sync.Mutex
+	epochs    map[store.Epoch]struct{} // those this process has or had
 
 	connsMu sync.Mutex
 	conns   conn // sentinel of the ring of all connections
@@ -85,7 +76,9 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the gateway: %w", err)
 	}
-	g := &Gateway{cfg: cfg, epochs: map[store.Epoch]struct{}{}, workers: newWorkers()}
+	g := &Gateway{cfg: cfg, epochs: map[store.Epoch]struct{}{}, workers: newWorkers(),
+		sweepWanted: make(chan struct{}, 1), broadcastsWaiting: make(chan waitingBroadcast, maxBroadcasts)}
+	g.mailboxes = newMailboxes(g)
 	g.conns.prev, g.conns.next = &g.conns, &g.conns
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.wheel = wheel.New(cfg.wheelTick())
@@ -180,7 +173,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	failed := make(chan error, 4)
 	var wg sync.WaitGroup
 	servers := g.serve(&wg, failed)
-	wg.Go(func() { g.wheel.Run(base) })
+	for _, run := range []func(context.Context){g.wheel.Run, g.mailboxes.watchGaps, g.sweeps, g.broadcasts} {
+		wg.Go(func() { run(base) })
+	}
 	g.watchWheel()
 	joined := make(chan error, 1)
 	go func() { joined <- g.membership(base, ctx) }()
@@ -256,9 +251,12 @@ func (g *Gateway) epoch() string {
 		return ""
 	}
 	e := (*m).Epoch()
-	g.epochsMu.Lock()
-	g.epochs[e] = struct{}{}
-	g.epochsMu.Unlock()
+	if last := g.lastEpoch.Load(); last == nil || *last != e {
+		g.epochsMu.Lock()
+		g.epochs[e] = struct{}{}
+		g.epochsMu.Unlock()
+		g.lastEpoch.Store(&e)
+	}
 	return string(e)
 }
 

@@ -22,16 +22,23 @@ func (c *conn) handleReceived() {
 		c.in, c.inBytes = nil, 0
 		// The answers go out together, written by this worker, unless somebody writes already. A login may take
 		// long, so there it is left to another one.
-		write := c.state == stateOpen && c.claimWriterLocked()
+		c.writes = c.state == stateOpen && c.claimWriterLocked()
 		c.readable.Signal()
 		c.mu.Unlock()
 		for i := range batch {
 			c.handleOne(&batch[i])
 			releaseBuffer(batch[i].data)
 		}
-		if write {
-			c.flush()
-		}
+		c.letOthersWrite()
+	}
+}
+
+// letOthersWrite writes what is queued, if the caller, the worker that handles received frames, is the writer. From then on
+// others write, so that it may wait for something.
+func (c *conn) letOthersWrite() {
+	if c.writes {
+		c.writes = false
+		c.flush()
 	}
 }
 
@@ -79,7 +86,7 @@ func (c *conn) handleOne(in *inbound) {
 		c.refuse(&fr, err, state)
 		return
 	}
-	c.dispatch(&fr, state)
+	c.dispatch(&fr, state, len(data))
 }
 
 var (
@@ -98,8 +105,8 @@ func (c *conn) decode(in *inbound) (wire.Frame, error) {
 	}
 }
 
-// dispatch does what a frame that could be read asks for.
-func (c *conn) dispatch(fr *wire.Frame, state sessionState) {
+// dispatch does what a frame of so many bytes that could be read asks for.
+func (c *conn) dispatch(fr *wire.Frame, state sessionState, size int) {
 	if fr.Type == wire.TypeLogin {
 		if state == stateOpen {
 			c.renew(fr)
@@ -121,17 +128,16 @@ func (c *conn) dispatch(fr *wire.Frame, state sessionState) {
 	case wire.TypeChat:
 		c.chat(fr)
 	case wire.TypeAck:
-		c.ack(fr)
+		c.ack(fr, size)
+	case wire.TypeGroupChat:
+		c.groupChat(fr)
+	case wire.TypeGroup:
+		c.group(fr)
+	case wire.TypeBroadcast:
+		c.broadcast(fr)
+	case wire.TypeOnlineList:
+		c.onlineList(fr)
 	}
-}
-
-// ack confirms that a message arrived. Nothing is stored yet, so there is nothing to do but to answer.
-func (c *conn) ack(fr *wire.Frame) {
-	if err := wire.CheckMsgID(fr.MsgID); err != nil {
-		c.refuse(fr, err, stateOpen)
-		return
-	}
-	c.send(&wire.Frame{Type: wire.TypeAckResp, Code: wire.CodeOK, MsgID: fr.MsgID})
 }
 
 // refuse answers a frame that is not done. Before the login it also ends the connection.

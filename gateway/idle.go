@@ -26,10 +26,18 @@ func (c *conn) Expire() {
 		return
 	}
 	due, next := c.dueLocked(c.g.wheel.Now())
+	var flush func()
 	if due == nil {
+		var mail time.Duration
+		if mail, flush = c.mailDueLocked(c.g.wheel.Now()); mail != 0 {
+			next = min(next, mail)
+		}
 		c.g.wheel.Schedule(&c.timer, next, c)
 	}
 	c.mu.Unlock()
+	if flush != nil {
+		flush()
+	}
 	if due != nil {
 		due()
 	}

@@ -87,7 +87,7 @@ func TestFrameOfTheLargestSizeIsTaken(t *testing.T) {
 	head, tail := `{"type":"80","toId":"a","content":"`, `"}`
 	body := strings.Repeat("x", 4096-len(head)-len(tail))
 	c.send("%s", head+body+tail)
-	c.expect(frame{"type": "81", "code": 201})
+	c.expect(frame{"type": "81", "code": 200})
 	c.expect(frame{"type": "80", "content": body})
 	c.send("%s", head+body+"x"+tail)
 	c.expect(frame{"type": "0", "code": 600})
@@ -121,11 +121,11 @@ func TestFirstFrameIsALoginAndSmall(t *testing.T) {
 	c.send(`{"type":"10","token":"a"}`)
 	c.send("%s", large)
 	c.expect(frame{"type": "11", "code": 200})
-	c.expect(frame{"type": "81", "code": 201})
+	c.expect(frame{"type": "81", "code": 200})
 	c = dial(t, g, "?token=c", nil)
 	c.send("%s", large)
 	c.expect(frame{"type": "11", "code": 200})
-	c.expect(frame{"type": "81", "code": 201})
+	c.expect(frame{"type": "81", "code": 200})
 }
 
 func TestTooManyPingsAreAFlood(t *testing.T) {
@@ -169,7 +169,7 @@ func TestTooManyFramesAreRefusedThenTheConnectionIs(t *testing.T) {
 		mustUnmarshal(t, data, &f)
 		codes[fmt.Sprint(f["type"], " ", f["code"])]++
 	}
-	if n := codes["81 201"]; n < 35 || n > 60 {
+	if n := codes["81 200"]; n < 35 || n > 60 {
 		t.Errorf("%d frames were accepted, want two seconds' worth: 40", n)
 	}
 	if codes["81 601"] < 20 {
@@ -177,19 +177,29 @@ func TestTooManyFramesAreRefusedThenTheConnectionIs(t *testing.T) {
 	}
 }
 
+// TestSlowConsumerIsCutOffAndBlocksNobody: what is stored waits for acknowledgements, what is not stored is queued until the
+// client is cut off.
 func TestSlowConsumerIsCutOffAndBlocksNobody(t *testing.T) {
 	w := newWorld()
 	unlimited := func(c *Config) {
-		c.MaxFramesPerSecond, c.MaxBytesPerSecond, c.MaxQueuedBytes = -1, -1, 256<<10
+		c.MaxFramesPerSecond, c.MaxBytesPerSecond, c.MaxQueuedBytes, c.AllowBroadcast = -1, -1, 256<<10, true
 	}
 	a, b := startGateway(t, w, unlimited), startGateway(t, w, unlimited)
 	slow, fast, sender := login(t, b, "r", "slow"), login(t, b, "r", "fast"), login(t, a, "s", "d")
 	_ = slow // reads nothing
 	body := strings.Repeat("x", 32<<10)
-	for range 1000 {
+	for range 100 {
 		sender.send(`{"type":"80","toId":"r","content":%q}`, body)
-		sender.expect(frame{"type": "81", "code": 201})
-		fast.expect(frame{"type": "80"})
+		sender.expect(frame{"type": "81", "code": 200})
+		fast.receive(frame{"type": "80"})
+	}
+	if n := b.metrics.closes[reasonSlowConsumer].Load(); n != 0 {
+		t.Errorf("%d were cut off because of what waits for them", n)
+	}
+	for range 1000 {
+		sender.send(`{"type":"86","content":%q}`, body)
+		sender.expect(frame{"type": "87", "code": 201, "gateways": 2, "reached": 2})
+		fast.check(fast.next(), frame{"type": "86", "content": body})
 	}
 	eventually(t, "the slow one is closed", func() bool { return b.metrics.closes[reasonSlowConsumer].Load() == 1 })
 	eventually(t, "nothing is queued for it any more", func() bool { return b.metrics.queuedBytes.Load() == 0 })

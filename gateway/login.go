@@ -145,7 +145,7 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 		c.notRegistered(session)
 		return registerError(err)
 	}
-	c.opened(login.Since)
+	c.opened(&login)
 	if login.Previous != nil {
 		c.g.kick(session.User, login.Previous)
 	}
@@ -169,19 +169,17 @@ func (c *conn) notRegistered(session store.Session) {
 	c.g.table.remove(session.User, session.Conn)
 	c.mu.Lock()
 	c.state = stateNew
-	c.user, c.device, c.platform, c.held, c.token = "", "", "", nil, nil
+	c.user, c.device, c.platform, c.mail, c.token = "", "", "", nil, nil
 	c.mu.Unlock()
 }
 
-// opened makes a registered session usable: it answers the login, and hands over the chats that came meanwhile. If the
-// connection ended meanwhile, so does the session.
-func (c *conn) opened(since time.Time) {
+// opened makes a registered session usable: it answers the login, and begins to read the messages that wait for the device.
+// If the connection ended meanwhile, so does the session.
+func (c *conn) opened(login *store.Login) {
 	answer := c.g.encode(c.codec, c.welcome())
 	c.mu.Lock()
 	c.state = stateOpen
-	c.since = since
-	held := c.held
-	c.held = nil
+	c.since = login.Since
 	if c.closing != reasonNone {
 		ended := c.endSessionLocked(c.closing)
 		c.mu.Unlock()
@@ -192,14 +190,8 @@ func (c *conn) opened(since time.Time) {
 	}
 	c.watchTokenLocked()
 	c.pushLocked(outFrame, answer)
-	for _, data := range held {
-		c.pushLocked(outFrame, data)
-	}
-	start := c.claimWriterLocked()
-	c.mu.Unlock()
-	if start {
-		c.g.workers.run(task{conn: c, write: true})
-	}
+	c.openMailLocked(login)
+	c.writeAndUnlock()
 }
 
 // welcome is the answer to a login.

@@ -8,6 +8,54 @@ import (
 	"github.com/imcluster/imcluster/presence/store"
 )
 
+// membership is what the gateway needs of the store. It is [store.Member] and [store.Store]; tests have one of their own.
+type membership interface {
+	Run(ctx context.Context) error
+	Epoch() store.Epoch
+	Peer(e store.Epoch) (store.Peer, bool)
+	Peers() []store.Peer
+	SetDraining(ctx context.Context) error
+	Leave(ctx context.Context, linger time.Duration) error
+
+	Register(ctx context.Context, s store.Session) (store.Login, error)
+	CheckRevoked(ctx context.Context, s store.Session) error
+	Unregister(s store.Session, at time.Time)
+	Locate(user string, done func([]store.Holder, error))
+
+	Append(user string, msg *store.Record, done func(store.Appended, error))
+	Peek(user string, done func(tail uint64, holders []store.Holder, err error))
+	Read(ctx context.Context, user string, from uint64, limit, bytes int) (store.Mail, error)
+	Ack(s store.Session, seq uint64, done func(error))
+	Tails(ctx context.Context, users []string) ([]uint64, error)
+
+	BeginGroup(group, sender string, msgID [16]byte, known uint64, done func(store.GroupSend, error))
+	FinishGroup(group string, msgID [16]byte)
+	CreateGroup(ctx context.Context, id, owner string, members []string) (store.Group, error)
+	AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
+	RemoveMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
+	Members(ctx context.Context, id, actor, cursor string, limit int) (store.MemberPage, error)
+	DeleteGroup(ctx context.Context, id, actor string) error
+
+	Online(ctx context.Context, cursor string, limit int) (store.Page, error)
+	Counts(ctx context.Context) (store.Counts, error)
+}
+
+// joined is the store after joining it.
+type joined struct {
+	*store.Member
+	*store.Store
+}
+
+var _ membership = joined{}
+
+// registry returns the membership, nil before the gateway has joined.
+func (g *Gateway) registry() membership {
+	if m := g.member.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
 // rejoinDelay is how long the gateway waits before it asks a store again that was not available when it started.
 const rejoinDelay = 500 * time.Millisecond
 
@@ -65,7 +113,7 @@ func (g *Gateway) tryJoin(base, ctx context.Context) (membership, func(), error)
 		closeStore()
 		return nil, nil, err
 	}
-	return m, closeStore, nil
+	return joined{m, s}, closeStore, nil
 }
 
 // advertised is the address that peers are told.

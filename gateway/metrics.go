@@ -18,10 +18,17 @@ const scope = "github.com/imcluster/imcluster/gateway"
 type metrics struct {
 	received, sent [256]atomic.Int64 // by frame type
 	logins         [numLoginResults]atomic.Int64
-	chats          [numRoutes]atomic.Int64
+	stores         [numStoreResults]atomic.Int64
+	pushes         [numRoutes]atomic.Int64
 	closes         [numReasons]atomic.Int64
 	queuedBytes    atomic.Int64
 	panics         atomic.Int64
+
+	delivered, missed, redelivered atomic.Int64 // messages
+	gaps, reads, hints             atomic.Int64
+	sweeps, swept                  atomic.Int64
+	acks, ackFlushes               atomic.Int64
+	fanOuts                        atomic.Int64
 
 	registration metric.Registration
 }
@@ -32,10 +39,17 @@ func (m *metrics) close() {
 	}
 }
 
+// countedBy is a counter without attributes.
+type countedBy struct {
+	counter metric.Int64ObservableCounter
+	value   *atomic.Int64
+}
+
 // instruments are what is exported.
 type instruments struct {
 	connections, sessions, queued, ready, draining, links metric.Int64ObservableGauge
-	frames, logins, chats, closes, drops, panics          metric.Int64ObservableCounter
+	frames, logins, stores, pushes, closes, drops, panics metric.Int64ObservableCounter
+	counters                                              []countedBy
 }
 
 func newMetrics(g *Gateway) (*metrics, error) {
@@ -67,10 +81,31 @@ func newMetrics(g *Gateway) (*metrics, error) {
 	gauge(&i.links, "imcluster.gateway.peers", "{peer}", "Gateways that this one sends to.")
 	counter(&i.frames, "imcluster.gateway.frames", "{frame}", "Frames, by type and direction.")
 	counter(&i.logins, "imcluster.gateway.logins", "{login}", "Logins, by result.")
-	counter(&i.chats, "imcluster.gateway.chats", "{message}", "Chat messages, by where they went: once for each gateway.")
+	counter(&i.stores, "imcluster.gateway.stores", "{message}", "Messages for mailboxes, by result: once for each recipient.")
+	counter(&i.pushes, "imcluster.gateway.pushes", "{push}", "Messages and hints on the way to sessions, by where they went: once for each gateway.")
 	counter(&i.closes, "imcluster.gateway.closes", "{connection}", "Connections closed, by reason.")
 	counter(&i.drops, "imcluster.gateway.push.drops", "{push}", "Messages for other gateways that were dropped, by reason.")
 	counter(&i.panics, "imcluster.gateway.panics", "{panic}", "Faults while handling a frame; each closed one connection.")
+	for _, c := range []struct {
+		value                   *atomic.Int64
+		name, unit, description string
+	}{
+		{&m.delivered, "delivered", "{message}", "Stored messages that were sent to sessions for the first time."},
+		{&m.redelivered, "redelivered", "{message}", "Stored messages that were sent again because they were not acknowledged."},
+		{&m.missed, "missed", "{message}", "Messages that sessions were told were dropped before they could be sent."},
+		{&m.acks, "acks", "{message}", "Acknowledged messages whose cursor was written."},
+		{&m.ackFlushes, "ack.flushes", "{write}", "Cursors that were written."},
+		{&m.gaps, "gaps", "{gap}", "Pushes that came without the one before."},
+		{&m.reads, "mailbox.reads", "{read}", "Pages read from mailboxes."},
+		{&m.hints, "hints", "{message}", "Messages whose storing had an unknown outcome; the recipient's sessions were told to look."},
+		{&m.sweeps, "sweeps", "{sweep}", "Comparisons of the mailboxes of all sessions, because pushes may have been lost."},
+		{&m.swept, "swept", "{session}", "Sessions that a sweep found behind their mailbox."},
+		{&m.fanOuts, "group.fanouts", "{message}", "Messages to groups that were stored for the members, resends included."},
+	} {
+		var o metric.Int64ObservableCounter
+		counter(&o, "imcluster.gateway."+c.name, c.unit, c.description)
+		i.counters = append(i.counters, countedBy{o, c.value})
+	}
 	if firstErr != nil {
 		return nil, firstErr
 	}
@@ -107,8 +142,14 @@ func (g *Gateway) observe(o metric.Observer, i *instruments) {
 	for r := range numLoginResults {
 		o.ObserveInt64(i.logins, m.logins[r].Load(), metric.WithAttributes(attribute.String("result", r.String())))
 	}
+	for r := range numStoreResults {
+		o.ObserveInt64(i.stores, m.stores[r].Load(), metric.WithAttributes(attribute.String("result", r.String())))
+	}
 	for r := range numRoutes {
-		o.ObserveInt64(i.chats, m.chats[r].Load(), metric.WithAttributes(attribute.String("route", r.String())))
+		o.ObserveInt64(i.pushes, m.pushes[r].Load(), metric.WithAttributes(attribute.String("route", r.String())))
+	}
+	for _, c := range i.counters {
+		o.ObserveInt64(c.counter, c.value.Load())
 	}
 	for r := reasonNone + 1; r < numReasons; r++ {
 		o.ObserveInt64(i.closes, m.closes[r].Load(), metric.WithAttributes(attribute.String("reason", r.String())))

@@ -42,7 +42,9 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	for _, want := range []string{
 		`imcluster_gateway_sessions`, `imcluster_gateway_outbox_bytes`, `imcluster_gateway_peers`,
 		`imcluster_gateway_logins_total{result="ok"} 2`, `imcluster_gateway_logins_total{result="refused"} 1`,
-		`imcluster_gateway_chats_total{route="local"} 1`, `imcluster_gateway_chats_total{route="remote"} 1`, `imcluster_gateway_chats_total{route="none"} 1`,
+		`imcluster_gateway_stores_total{result="stored"} 3`, `imcluster_gateway_stores_total{result="duplicate"} 0`,
+		`imcluster_gateway_pushes_total{route="local"} 1`, `imcluster_gateway_pushes_total{route="remote"} 1`, `imcluster_gateway_pushes_total{route="none"} 1`,
+		`imcluster_gateway_delivered_total 2`, `imcluster_gateway_sweeps_total 0`,
 		`imcluster_gateway_closes_total{reason="replaced"} 1`, `imcluster_gateway_closes_total{reason="login_refused"} 1`,
 		`imcluster_gateway_frames_total{direction="in",type="CHAT"} 3`, `imcluster_gateway_push_drops_total{reason="overflow"} 0`,
 	} {

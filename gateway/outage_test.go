@@ -45,7 +45,7 @@ func TestOutageOfTheStore(t *testing.T) {
 	bob.send(`{"type":"10","token":"bob"}`) // on the same connection
 	bob.expect(frame{"type": "11", "code": 200})
 	alice.send(`{"type":"80","toId":"bob","content":2}`)
-	alice.expect(frame{"type": "81", "code": 201})
+	alice.expect(frame{"type": "81", "code": 200})
 	bob.expect(frame{"type": "80", "content": 2})
 }
 

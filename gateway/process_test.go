@@ -124,7 +124,7 @@ func TestKilledGatewayTakesItsUsersOffline(t *testing.T) {
 			if u := stateOf(t, s, "other"); u.State != store.Online {
 				t.Errorf("a user of another gateway: %+v", u)
 			}
-			if code := other.chat("victim", 1); code != 201 {
+			if code := other.chat("victim", 1); code != 200 {
 				t.Errorf("a chat to the victim was answered with %v", code)
 			}
 			login(t, b.addr, "victim", "d")
@@ -153,12 +153,12 @@ func TestStoppedGatewayThatContinuesDisturbsNobody(t *testing.T) {
 	if u := stateOf(t, s, "mover"); u.State != store.Online || u.Devices[0].Gateway != "b" {
 		t.Errorf("the one who moved: %+v", u)
 	}
-	if code := sender.chat("mover", 1); code != 201 {
+	if code := sender.chat("mover", 1); code != 200 {
 		t.Errorf("answered with %v", code)
 	}
 	moved.expect("80", 0)
 	// The gateway has another epoch now, and is reached under it.
-	if code := sender.chat("stays", 2); code != 201 {
+	if code := sender.chat("stays", 2); code != 200 {
 		t.Errorf("answered with %v", code)
 	}
 	stays.expect("80", 0)

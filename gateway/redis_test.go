@@ -188,7 +188,7 @@ func TestChatAcrossGatewaysReachesEveryDevice(t *testing.T) {
 	sender := login(t, a.Addr().String(), "sender", "d")
 	phone, laptop := login(t, a.Addr().String(), "bob", "phone"), login(t, b.Addr().String(), "bob", "laptop")
 	for i := range 20 {
-		if code := sender.chat("bob", i); code != 201 {
+		if code := sender.chat("bob", i); code != 200 {
 			t.Fatalf("message %d was answered with %v", i, code)
 		}
 		for _, c := range []*client{phone, laptop} {
@@ -233,7 +233,7 @@ func TestSameDeviceOnAnotherGatewayReplacesTheOlderConnection(t *testing.T) {
 	if u := stateOf(t, s, "alice"); u.State != store.Online || len(u.Devices) != 1 || u.Devices[0].Gateway != "b" {
 		t.Errorf("after the kick: %+v", u)
 	}
-	if code := newer.chat("alice", 1); code != 201 {
+	if code := newer.chat("alice", 1); code != 200 {
 		t.Errorf("answered with %v", code)
 	}
 	newer.expect("80", 0)
@@ -269,7 +269,7 @@ func TestRedisIsPausedThenBack(t *testing.T) {
 		if u := stateOf(t, s, "bob"); u.State == store.Offline {
 			t.Fatalf("after the pause: %+v", u)
 		}
-		return alice.chat("bob", 2) == 201
+		return alice.chat("bob", 2) == 200
 	})
 	for { // what was refused may have arrived all the same
 		if f := bob.expect("80", 0); f["content"] == 2.0 {
@@ -304,7 +304,7 @@ func TestRedisLosesEverything(t *testing.T) {
 		})
 	}
 	t.Logf("all back after %v", time.Since(lost))
-	eventually(t, "chat works again", func() bool { return sender.chat("user7", 1) == 201 })
+	eventually(t, "chat works again", func() bool { return sender.chat("user7", 1) == 200 })
 	clients[7].expect("80", 0)
 }
 
@@ -335,7 +335,7 @@ func TestDrainOnARealRegistry(t *testing.T) {
 	if u := stateOf(t, s, "alice"); u.State != store.Online {
 		t.Errorf("after the lease of the old gateway: %+v", u)
 	}
-	if code := moved.chat("alice", 1); code != 201 {
+	if code := moved.chat("alice", 1); code != 200 {
 		t.Errorf("answered with %v", code)
 	}
 }

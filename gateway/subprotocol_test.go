@@ -85,14 +85,14 @@ func TestProtobufAndJSONClientsTalk(t *testing.T) {
 
 	for _, to := range []string{"p", "jj"} {
 		j.send(`{"type":"80","toId":%q,"clientMsgId":"1","content":%s}`, to, content)
-		j.expect(frame{"type": "81", "code": 201, "msgId": id("j", to), "clientMsgId": "1"})
+		j.expect(frame{"type": "81", "code": 200, "msgId": id("j", to), "clientMsgId": "1"})
 	}
 	jj.expect(frame{"type": "80", "msgId": id("j", "jj"), "fromId": "j"})
 	p.expect(&wirev1.Frame{Type: wirev1.Type_TYPE_CHAT, MsgId: id("j", "p"), FromId: "j", ToId: "p", Content: []byte(content)})
 
 	for _, to := range []string{"j", "pp"} {
 		p.send(&wirev1.Frame{Type: wirev1.Type_TYPE_CHAT, ToId: to, ClientMsgId: "1", Content: []byte(content)})
-		p.expect(&wirev1.Frame{Type: wirev1.Type_TYPE_CHAT_RESP, Code: wirev1.Code_CODE_ACCEPTED, MsgId: id("p", to), ClientMsgId: "1"})
+		p.expect(&wirev1.Frame{Type: wirev1.Type_TYPE_CHAT_RESP, Code: wirev1.Code_CODE_OK, MsgId: id("p", to), ClientMsgId: "1"})
 	}
 	pp.expect(&wirev1.Frame{Type: wirev1.Type_TYPE_CHAT, MsgId: id("p", "pp"), FromId: "p", ToId: "pp", Content: []byte(content)})
 	got := j.expect(frame{"type": "80", "msgId": id("p", "j"), "fromId": "p"})

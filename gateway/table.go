@@ -81,11 +81,11 @@ func (l local) Sessions(partition int) iter.Seq[store.Session] {
 // Count is the number of sessions.
 func (l local) Count() int { return int(l.g.table.count.Load()) }
 
+// Suspect has the mailboxes of all sessions compared.
+func (l local) Suspect(reason string) { l.g.Sweep(reason) }
+
 // Replaced closes a session whose device is connected elsewhere.
 func (l local) Replaced(s store.Session) { l.g.kickLocal(s.User, s.Conn) }
-
-// Suspect is not acted on: nothing is stored yet.
-func (l local) Suspect(string) {}
 
 // Revoked closes the sessions that a revocation covers.
 func (l local) Revoked(r store.Revocation) {

@@ -9,10 +9,11 @@ import (
 // takes, so that it is not grown anew for every frame.
 const maxIdleWorkers = 32
 
-// task is work on one connection.
+// task is work on one connection, or on mailboxes that are to be read.
 type task struct {
 	conn  *conn
-	write bool // flush the outbox; otherwise handle received frames
+	write bool       // flush the outbox; otherwise handle received frames
+	read  *mailboxes // read mailboxes; conn is nil
 }
 
 // workers runs tasks, each on a goroutine that is kept for a while if few are.
@@ -20,6 +21,7 @@ type workers struct {
 	tasks chan task
 	stop  chan struct{}
 	idle  atomic.Int32
+	all   atomic.Int32 // goroutines
 	wg    sync.WaitGroup
 }
 
@@ -36,11 +38,19 @@ func (w *workers) run(t task) {
 	}
 }
 
+// busy is the number of tasks that are being done.
+func (w *workers) busy() int { return int(w.all.Load() - w.idle.Load()) }
+
 func (w *workers) work(t task) {
+	w.all.Add(1)
+	defer w.all.Add(-1)
 	for {
-		if t.write {
+		switch {
+		case t.read != nil:
+			t.read.work()
+		case t.write:
 			t.conn.flush()
-		} else {
+		default:
 			t.conn.handleReceived()
 		}
 		if w.idle.Add(1) > maxIdleWorkers {

@@ -22,10 +22,13 @@ type world struct {
 	members  map[store.Epoch]*worldMember
 	lastGone map[string]time.Time // user → last seen, of those who were unregistered
 	revoked  []store.Revocation
+	boxes    map[string]*worldBox // by user
+	deaf     bool                 // appends find nobody to push to
+	unsure   bool                 // appends happen, and are said to have an unknown outcome
 }
 
 func newWorld() *world {
-	return &world{holders: map[string]map[string]store.Holder{}, members: map[store.Epoch]*worldMember{}, lastGone: map[string]time.Time{}}
+	return &world{holders: map[string]map[string]store.Holder{}, members: map[store.Epoch]*worldMember{}, lastGone: map[string]time.Time{}, boxes: map[string]*worldBox{}}
 }
 
 func (w *world) join(_ context.Context, id store.Identity, l store.Local) (membership, error) {
@@ -61,7 +64,9 @@ type worldMember struct {
 	local    store.Local
 	draining bool
 	failed   chan error
-	locks    sync.Mutex // in-order answers of Locate
+	lane     worldLane
+
+	membership // what no test asks for
 }
 
 func (m *worldMember) Run(ctx context.Context) error {
@@ -94,7 +99,14 @@ func (m *worldMember) Register(_ context.Context, s store.Session) (store.Login,
 		prev = &h
 	}
 	w.holders[s.User][s.Device] = store.Holder{Epoch: m.epoch, Conn: s.Conn, Device: s.Device, Platform: s.Platform, Since: now}
-	return store.Login{Previous: prev, Since: now}, nil
+	login := store.Login{Previous: prev, Since: now}
+	if b := w.boxes[s.User]; b != nil {
+		login.Next, login.Tail = b.next(s.Device), b.tail()
+		if due := max(worldOrigin, b.cursors[s.Device]+1); login.Next > due {
+			login.Missed = int(login.Next - due)
+		}
+	}
+	return login, nil
 }
 
 // CheckRevoked finds a revocation as Register does.
@@ -124,22 +136,23 @@ func (m *worldMember) Unregister(s store.Session, at time.Time) {
 }
 
 func (m *worldMember) Locate(user string, done func([]store.Holder, error)) {
-	w := m.w
-	w.mu.Lock()
-	var err error
+	m.w.mu.Lock()
+	holders, err := m.w.holdersLocked(user)
+	m.w.mu.Unlock()
+	m.lane.run(func() { done(holders, err) })
+}
+
+// holdersLocked returns a user's sessions on live gateways.
+func (w *world) holdersLocked(user string) (holders []store.Holder, err error) {
 	if w.down {
-		err = fmt.Errorf("locate: %w", store.ErrUnavailable)
+		return nil, fmt.Errorf("locate: %w", store.ErrUnavailable)
 	}
-	var holders []store.Holder
 	for _, h := range w.holders[user] {
 		if _, live := w.members[h.Epoch]; live {
 			holders = append(holders, h)
 		}
 	}
-	w.mu.Unlock()
-	m.locks.Lock()
-	defer m.locks.Unlock()
-	done(holders, err)
+	return holders, nil
 }
 
 func (m *worldMember) Peer(e store.Epoch) (store.Peer, bool) {

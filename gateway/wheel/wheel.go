@@ -101,15 +101,24 @@ func (w *Wheel) turn() {
 }
 
 // Schedule makes t call e.Expire after d, never sooner, and up to two ticks later. A timer that is scheduled already is moved.
-func (w *Wheel) Schedule(t *Timer, d time.Duration, e Expirer) {
+func (w *Wheel) Schedule(t *Timer, d time.Duration, e Expirer) { w.schedule(t, d, e, false) }
+
+// Sooner is Schedule, but a timer that would fire sooner than that stays as it is.
+func (w *Wheel) Sooner(t *Timer, d time.Duration, e Expirer) { w.schedule(t, d, e, true) }
+
+func (w *Wheel) schedule(t *Timer, d time.Duration, e Expirer, onlySooner bool) {
 	ticks := 1 + max(0, int64((d+w.tick-1)/w.tick)) // the current tick has begun already
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	due := w.now.Load() + ticks
 	if t.next != nil {
+		if onlySooner && t.due <= due {
+			return
+		}
 		t.unlink()
 	}
 	t.expirer = e
-	t.due = w.now.Load() + ticks
+	t.due = due
 	list := &w.lists[t.due%slots]
 	t.prev, t.next = list.prev, list
 	t.prev.next, list.prev = t, t

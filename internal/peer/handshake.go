@@ -6,11 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -92,7 +90,7 @@ func (s *session) keyOf(keys, proofs [][]byte) []byte {
 }
 
 // Connect serves the stream of another gateway. It implements the gRPC service.
-func (n *Node) Connect(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1.FromReceiver]) error {
+func (n *Node) Connect(stream serverStream) error {
 	var hello *peerv1.Hello
 	done := make(chan error, 1)
 	go func() { // ends with the stream
@@ -110,12 +108,12 @@ func (n *Node) Connect(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1
 	case <-timeout.C:
 		return status.Error(codes.DeadlineExceeded, errHandshakeTimeout.Error())
 	}
-	n.cfg.Logger.Info("peer stream accepted", "peer", hello.Sender)
-	return n.serve(stream, hello.Epoch)
+	n.cfg.Logger.Info("peer stream accepted", "peer", hello.Sender, "role", hello.Role.String())
+	return n.serve(stream, hello)
 }
 
 // admit is the receiver's part of the handshake.
-func (n *Node) admit(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1.FromReceiver]) (*peerv1.Hello, error) {
+func (n *Node) admit(stream serverStream) (*peerv1.Hello, error) {
 	m, err := stream.Recv()
 	if err != nil {
 		return nil, err
@@ -150,31 +148,3 @@ func (n *Node) admit(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1.F
 }
 
 var errOtherEpoch = status.Error(codes.FailedPrecondition, "this gateway has another epoch")
-
-// serve hands over what the stream brings until it ends or the epoch changes.
-func (n *Node) serve(stream grpc.BidiStreamingServer[peerv1.FromSender, peerv1.FromReceiver], epoch string) error {
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("receive: %w", err)
-		}
-		for _, item := range m.GetBatch().GetItems() {
-			if n.cfg.Epoch() != epoch {
-				return errOtherEpoch
-			}
-			switch body := item.Body.(type) {
-			case *peerv1.Item_Push:
-				n.cfg.Handler.Deliver(body.Push)
-			case *peerv1.Item_Kick:
-				n.cfg.Handler.Kick(body.Kick.User, body.Kick.Connection)
-				receipt := &peerv1.Receipt{User: body.Kick.User, Connection: body.Kick.Connection}
-				if err := stream.Send(&peerv1.FromReceiver{Body: &peerv1.FromReceiver_Receipt{Receipt: receipt}}); err != nil {
-					return fmt.Errorf("confirm: %w", err)
-				}
-			}
-		}
-	}
-}

@@ -21,18 +21,22 @@ type link struct {
 	epoch string
 	wake  chan struct{} // holds a token while the queue may have items
 
-	mu    sync.Mutex
-	dead  bool
-	queue []*peerv1.Item
-	sizes []int                // of the queue's items
-	bytes int                  // sum of sizes
-	kicks map[kickKey]struct{} // unconfirmed
+	mu       sync.Mutex
+	dead     bool
+	lost     bool // pushes were dropped, and the peer is not told yet
+	queue    []*peerv1.Item
+	sizes    []int                // of the queue's items
+	bytes    int                  // sum of sizes
+	kicks    map[kickKey]struct{} // unconfirmed
+	lastID   uint64               // of a broadcast
+	receipts map[uint64]func(int) // of broadcasts that are not confirmed, by id; those of the last stream and this one
 }
 
-// push queues an item. It returns false if the queue is full.
+// push queues an item. It returns false if the queue is full; then the peer is told so once there is room.
 func (l *link) push(item *peerv1.Item, size int) bool {
 	l.mu.Lock()
 	if l.dead || len(l.queue) >= queueItems || l.bytes+size > queueBytes {
+		l.lost = true
 		l.mu.Unlock()
 		return false
 	}
@@ -49,6 +53,27 @@ func (l *link) kick(k kickKey) {
 	l.kicks[k] = struct{}{}
 	l.mu.Unlock()
 	l.push(k.item(), 0)
+}
+
+// broadcast queues a broadcast, whose receipt is done.
+func (l *link) broadcast(b *peerv1.Broadcast, done func(int)) {
+	l.mu.Lock()
+	l.lastID++
+	b.Id = l.lastID
+	l.receipts[b.Id] = done
+	l.mu.Unlock()
+	if !l.push(&peerv1.Item{Body: &peerv1.Item_Broadcast{Broadcast: b}}, len(b.Data)+64) {
+		l.confirmed(b.Id)
+	}
+}
+
+// confirmed returns what waits for the receipt of a broadcast, nil if nothing does.
+func (l *link) confirmed(id uint64) func(int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	done := l.receipts[id]
+	delete(l.receipts, id)
+	return done
 }
 
 func (k kickKey) item() *peerv1.Item {
@@ -71,13 +96,18 @@ func (l *link) take() []*peerv1.Item {
 		size += l.sizes[n]
 		n++
 	}
-	if n == 0 {
+	if n == 0 && !l.lost {
 		return nil
 	}
 	items := l.queue[:n:n]
 	l.queue, l.sizes, l.bytes = l.queue[n:], l.sizes[n:], l.bytes-size
 	if len(l.queue) == 0 {
 		l.queue, l.sizes = nil, nil
+	}
+	if l.lost {
+		// What was dropped was stored before, so that the sweep finds it.
+		l.lost = false
+		items = append(items, &peerv1.Item{Body: &peerv1.Item_Sweep{Sweep: &peerv1.Sweep{}}})
 	}
 	return items
 }
@@ -169,8 +199,17 @@ func (l *link) stream(ctx context.Context, address string) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		wg.Go(func() { cancel(l.receive(stream)) })
+		defer l.broke()
 		return l.send(ctx, stream)
 	})
+}
+
+// broke notes that a stream ended: what was on its way may be lost, and nobody confirms it any more.
+func (l *link) broke() {
+	l.mu.Lock()
+	l.lost = true
+	clear(l.receipts)
+	l.mu.Unlock()
 }
 
 // receive takes receipts until the stream ends.
@@ -180,10 +219,15 @@ func (l *link) receive(stream clientStream) error {
 		if err != nil {
 			return ended(err)
 		}
-		if r := m.GetReceipt(); r != nil {
+		switch body := m.GetBody().(type) {
+		case *peerv1.FromReceiver_Receipt:
 			l.mu.Lock()
-			delete(l.kicks, kickKey{r.User, r.Connection})
+			delete(l.kicks, kickKey{body.Receipt.User, body.Receipt.Connection})
 			l.mu.Unlock()
+		case *peerv1.FromReceiver_Broadcast:
+			if done := l.confirmed(body.Broadcast.Id); done != nil {
+				done(int(body.Broadcast.Sessions))
+			}
 		}
 	}
 }

@@ -1,11 +1,13 @@
 // Package peer carries messages from gateway to gateway, directly from pod to pod: one gRPC stream for each gateway that
-// is sent to, in the direction of the messages.
+// is sent to, in the direction of the messages. Presence pods open such streams too, to publish.
 //
 // A stream is bound to the receiver's epoch, not to its address: addresses of pods are reused. Both ends prove that they
 // have the cluster's peer key before a message is handed over.
 //
 // A push is handed over at most once and may be dropped: when the queue to a peer is full, when the peer is gone, or when
-// the stream breaks. A kick is repeated until it is confirmed or the peer's epoch is dead.
+// the stream breaks. It is only a hint at what is stored, and the peer is told that it missed some: by the end of the
+// stream, or by a Sweep as soon as there is room again. A kick is repeated until it is confirmed or the peer's epoch is
+// dead. A broadcast is confirmed or not, and not repeated.
 package peer
 
 import (
@@ -26,6 +28,8 @@ const (
 	// queueItems and queueBytes bound what waits for one peer.
 	queueItems = 16 << 10
 	queueBytes = 8 << 20
+	// answers bounds the receipts and answers that wait for one peer to read them.
+	answers = 4096
 	// batchItems and batchBytes bound one message of the stream, far below gRPC's limit of 4 MiB.
 	batchItems = 512
 	batchBytes = 512 << 10
@@ -43,12 +47,20 @@ const (
 // Keys yields the peer keys that are accepted, the one in use first.
 type Keys interface{ Values() [][]byte }
 
-// Handler is the gateway that pushes and kicks are for. Its methods must not block.
+// Handler is the gateway that a Node serves. Its methods must not block.
 type Handler interface {
-	// Deliver hands a message to local connections.
+	// Deliver hands a message to local connections. The push may be kept, and must not be changed.
 	Deliver(p *peerv1.Push)
 	// Kick closes a local connection whose device logged in elsewhere.
 	Kick(user string, connection uint64)
+	// Sweep compares the mailboxes of all local sessions: pushes to this gateway may have been lost. It is called when a
+	// peer says so, and when the stream of a peer ended.
+	Sweep(reason string)
+	// Broadcast hands a message to all local connections, and calls done with their number, or not at all.
+	Broadcast(b *peerv1.Broadcast, done func(sessions int))
+	// Publish sends a message for the application's back end, and calls done once, with an answer whose id is filled in
+	// by the Node.
+	Publish(p *peerv1.Publish, done func(*peerv1.Published))
 }
 
 // Config is what a Node needs. All fields but Logger are required.
@@ -143,7 +155,10 @@ func (n *Node) Links() int {
 // Push queues a message for connections of the gateway with the epoch. It never blocks. The push must not be changed
 // any more.
 func (n *Node) Push(epoch string, p *peerv1.Push) {
-	size := len(p.User) + 10*len(p.Connections) + len(p.Message.GetContent()) + len(p.Message.GetFrom()) + 64
+	size := len(p.Data) + 64
+	for _, t := range p.Targets {
+		size += len(t.User) + 10*len(t.Connections) + 64
+	}
 	l := n.link(epoch)
 	if l == nil {
 		n.drops[DropGone].Add(1)
@@ -151,6 +166,14 @@ func (n *Node) Push(epoch string, p *peerv1.Push) {
 	}
 	if !l.push(&peerv1.Item{Body: &peerv1.Item_Push{Push: p}}, size) {
 		n.drops[DropOverflow].Add(1)
+	}
+}
+
+// Broadcast queues a message for all connections of the gateway with the epoch. It never blocks. done is called at most
+// once, when the gateway confirms it, with the number of sessions that the message was handed to.
+func (n *Node) Broadcast(epoch string, id, data []byte, except string, done func(sessions int)) {
+	if l := n.link(epoch); l != nil {
+		l.broadcast(&peerv1.Broadcast{MessageId: id, Data: data, Except: except}, done)
 	}
 }
 
@@ -171,7 +194,7 @@ func (n *Node) link(epoch string) *link {
 	}
 	l, ok := n.links[epoch]
 	if !ok {
-		l = &link{node: n, epoch: epoch, kicks: map[kickKey]struct{}{}, wake: make(chan struct{}, 1)}
+		l = &link{node: n, epoch: epoch, kicks: map[kickKey]struct{}{}, receipts: map[uint64]func(int){}, wake: make(chan struct{}, 1)}
 		n.links[epoch] = l
 		n.wg.Go(l.run)
 	}

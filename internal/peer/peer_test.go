@@ -64,6 +64,19 @@ type member struct {
 	epoch  string
 	pushes []*peerv1.Push
 	kicks  []kickKey
+	sweeps []string
+}
+
+func (m *member) Sweep(reason string) {
+	m.mu.Lock()
+	m.sweeps = append(m.sweeps, reason)
+	m.mu.Unlock()
+}
+
+func (m *member) Broadcast(_ *peerv1.Broadcast, done func(int)) { done(7) }
+
+func (m *member) Publish(p *peerv1.Publish, done func(*peerv1.Published)) {
+	done(&peerv1.Published{Code: 200, MsgId: p.ClientMsgId})
 }
 
 func (m *member) Deliver(p *peerv1.Push) {
@@ -125,7 +138,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 func push(i int) *peerv1.Push {
-	return &peerv1.Push{User: "u", Connections: []uint64{uint64(i)}, Message: &peerv1.Message{Id: fmt.Sprint(i), Content: []byte("1")}}
+	return &peerv1.Push{MessageId: []byte(fmt.Sprint(i)), Data: []byte("1"),
+		Targets: []*peerv1.Target{{User: "u", Connections: []uint64{uint64(i)}}}}
 }
 
 func TestPushesArriveInOrder(t *testing.T) {
@@ -137,7 +151,7 @@ func TestPushesArriveInOrder(t *testing.T) {
 	}
 	eventually(t, "all have arrived", func() bool { p, _ := b.counts(); return p == count })
 	for i, p := range b.pushes {
-		if p.Connections[0] != uint64(i) {
+		if p.Targets[0].Connections[0] != uint64(i) {
 			t.Fatalf("push %d is %v", i, p)
 		}
 	}
@@ -227,7 +241,7 @@ func TestReceiverThatChangesItsEpoch(t *testing.T) {
 	a.Push("b2", push(3))
 	eventually(t, "the new one has arrived", func() bool { p, _ := b.counts(); return p == 2 })
 	eventually(t, "the old link is forgotten", func() bool { return a.Links() == 1 })
-	if id := b.pushes[1].Message.Id; id != "3" {
+	if id := string(b.pushes[1].MessageId); id != "3" {
 		t.Errorf("message %s arrived", id)
 	}
 }
@@ -268,7 +282,7 @@ func TestPeerThatReadsNothing(t *testing.T) {
 	}
 	defer l.Close()
 	n.set("b", l.Addr().String())
-	big := &peerv1.Push{User: "u", Connections: []uint64{1}, Message: &peerv1.Message{Content: []byte(strings.Repeat("x", 64<<10))}}
+	big := &peerv1.Push{Data: []byte(strings.Repeat("x", 64<<10)), Targets: []*peerv1.Target{{User: "u", Connections: []uint64{1}}}}
 	for range 2 * queueBytes / (64 << 10) {
 		a.Push("b", big)
 	}

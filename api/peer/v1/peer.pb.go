@@ -640,12 +640,15 @@ func (*Item_Broadcast) isItem_Body() {}
 
 func (*Item_Publish) isItem_Body() {}
 
-// Push is a message for connections of the receiver. It is dropped for connections that are not there any more.
+// Push is a message that was stored, for connections of the receiver. It is a hint: whoever is not there any more is passed
+// over, and whoever sees by the number that something before it is missing reads the mailbox.
 type Push struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	Connections   []uint64               `protobuf:"varint,2,rep,packed,name=connections,proto3" json:"connections,omitempty"`
-	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes. Empty if the message itself is not known: then the numbers say how far the mailboxes go.
+	MessageId []byte `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// The encoded message, as in the mailboxes.
+	Data          []byte    `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Targets       []*Target `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -680,54 +683,52 @@ func (*Push) Descriptor() ([]byte, []int) {
 	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *Push) GetUser() string {
+func (x *Push) GetMessageId() []byte {
 	if x != nil {
-		return x.User
-	}
-	return ""
-}
-
-func (x *Push) GetConnections() []uint64 {
-	if x != nil {
-		return x.Connections
+		return x.MessageId
 	}
 	return nil
 }
 
-func (x *Push) GetMessage() *Message {
+func (x *Push) GetData() []byte {
 	if x != nil {
-		return x.Message
+		return x.Data
 	}
 	return nil
 }
 
-// Message is a chat message.
-type Message struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	From  string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
-	// Opaque JSON.
-	Content []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
-	// Unix milliseconds.
-	Time          int64 `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`
+func (x *Push) GetTargets() []*Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+// Target is a mailbox with a message, and the connections of the receiver that it is due to.
+type Target struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	User        string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Connections []uint64               `protobuf:"varint,2,rep,packed,name=connections,proto3" json:"connections,omitempty"`
+	// The number of the message in the mailbox.
+	Seq           uint64 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Message) Reset() {
-	*x = Message{}
+func (x *Target) Reset() {
+	*x = Target{}
 	mi := &file_api_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Message) String() string {
+func (x *Target) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Message) ProtoMessage() {}
+func (*Target) ProtoMessage() {}
 
-func (x *Message) ProtoReflect() protoreflect.Message {
+func (x *Target) ProtoReflect() protoreflect.Message {
 	mi := &file_api_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -739,35 +740,28 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Message.ProtoReflect.Descriptor instead.
-func (*Message) Descriptor() ([]byte, []int) {
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
 	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Message) GetId() string {
+func (x *Target) GetUser() string {
 	if x != nil {
-		return x.Id
+		return x.User
 	}
 	return ""
 }
 
-func (x *Message) GetFrom() string {
+func (x *Target) GetConnections() []uint64 {
 	if x != nil {
-		return x.From
-	}
-	return ""
-}
-
-func (x *Message) GetContent() []byte {
-	if x != nil {
-		return x.Content
+		return x.Connections
 	}
 	return nil
 }
 
-func (x *Message) GetTime() int64 {
+func (x *Target) GetSeq() uint64 {
 	if x != nil {
-		return x.Time
+		return x.Seq
 	}
 	return 0
 }
@@ -870,7 +864,9 @@ type Broadcast struct {
 	// 16 bytes.
 	MessageId []byte `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	// The encoded message, as in a mailbox.
-	Data          []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// A user whose connections do not get it: the one who sends it. May be empty.
+	Except        string `protobuf:"bytes,4,opt,name=except,proto3" json:"except,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -924,6 +920,13 @@ func (x *Broadcast) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *Broadcast) GetExcept() string {
+	if x != nil {
+		return x.Except
+	}
+	return ""
 }
 
 // BroadcastReceipt confirms a Broadcast.
@@ -1337,27 +1340,28 @@ const file_api_peer_v1_peer_proto_rawDesc = "" +
 	"\x05sweep\x18\x03 \x01(\v2\x18.imcluster.peer.v1.SweepH\x00R\x05sweep\x12<\n" +
 	"\tbroadcast\x18\x04 \x01(\v2\x1c.imcluster.peer.v1.BroadcastH\x00R\tbroadcast\x126\n" +
 	"\apublish\x18\x05 \x01(\v2\x1a.imcluster.peer.v1.PublishH\x00R\apublishB\x06\n" +
-	"\x04body\"r\n" +
-	"\x04Push\x12\x12\n" +
+	"\x04body\"n\n" +
+	"\x04Push\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\fR\tmessageId\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x123\n" +
+	"\atargets\x18\x03 \x03(\v2\x19.imcluster.peer.v1.TargetR\atargets\"P\n" +
+	"\x06Target\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12 \n" +
-	"\vconnections\x18\x02 \x03(\x04R\vconnections\x124\n" +
-	"\amessage\x18\x03 \x01(\v2\x1a.imcluster.peer.v1.MessageR\amessage\"[\n" +
-	"\aMessage\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\x12\x18\n" +
-	"\acontent\x18\x03 \x01(\fR\acontent\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\":\n" +
+	"\vconnections\x18\x02 \x03(\x04R\vconnections\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\":\n" +
 	"\x04Kick\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x02 \x01(\x04R\n" +
 	"connection\"\a\n" +
-	"\x05Sweep\"N\n" +
+	"\x05Sweep\"f\n" +
 	"\tBroadcast\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x02 \x01(\fR\tmessageId\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\">\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
+	"\x06except\x18\x04 \x01(\tR\x06except\">\n" +
 	"\x10BroadcastReceipt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\"\xb3\x01\n" +
@@ -1417,7 +1421,7 @@ var file_api_peer_v1_peer_proto_goTypes = []any{
 	(*Batch)(nil),            // 6: imcluster.peer.v1.Batch
 	(*Item)(nil),             // 7: imcluster.peer.v1.Item
 	(*Push)(nil),             // 8: imcluster.peer.v1.Push
-	(*Message)(nil),          // 9: imcluster.peer.v1.Message
+	(*Target)(nil),           // 9: imcluster.peer.v1.Target
 	(*Kick)(nil),             // 10: imcluster.peer.v1.Kick
 	(*Sweep)(nil),            // 11: imcluster.peer.v1.Sweep
 	(*Broadcast)(nil),        // 12: imcluster.peer.v1.Broadcast
@@ -1442,7 +1446,7 @@ var file_api_peer_v1_peer_proto_depIdxs = []int32{
 	11, // 11: imcluster.peer.v1.Item.sweep:type_name -> imcluster.peer.v1.Sweep
 	12, // 12: imcluster.peer.v1.Item.broadcast:type_name -> imcluster.peer.v1.Broadcast
 	14, // 13: imcluster.peer.v1.Item.publish:type_name -> imcluster.peer.v1.Publish
-	9,  // 14: imcluster.peer.v1.Push.message:type_name -> imcluster.peer.v1.Message
+	9,  // 14: imcluster.peer.v1.Push.targets:type_name -> imcluster.peer.v1.Target
 	16, // 15: imcluster.peer.v1.Published.outcomes:type_name -> imcluster.peer.v1.Outcome
 	1,  // 16: imcluster.peer.v1.Peer.Connect:input_type -> imcluster.peer.v1.FromSender
 	2,  // 17: imcluster.peer.v1.Peer.Connect:output_type -> imcluster.peer.v1.FromReceiver
