@@ -187,6 +187,7 @@ func TestBadProtobufFrames(t *testing.T) {
 		{"cut off", (chat + text(9, "1"))[:7], CodeMalformed, "protobuf"},
 		{"a length beyond the end", number(1, 40) + "\x1a\x7fabc", CodeMalformed, "protobuf"},
 		{"a group", number(1, 40) + "\xa3\x06\xa4\x06", CodeMalformed, "protobuf"},
+		{"field number above 2^29", number(1, 40) + "\xc8\x80\x80\xc8\x30\x30", CodeMalformed, "protobuf"},
 		{"field number 0", number(1, 40) + "\x00\x01", CodeMalformed, "protobuf"},
 		{"a varint without end", "\x08" + strings.Repeat("\xff", 11), CodeMalformed, "protobuf"},
 		{"empty", "", CodeNotAllowed, "UNKNOWN"},

@@ -92,7 +92,7 @@ func scanProtobuf(data []byte) (raw [numFields + 1]rawField, twice, err error) {
 	for pos := 0; pos < len(data); {
 		number, wireType, n := protowire.ConsumeTag(data[pos:])
 		// Nobody sends groups any more, and to pass over one may take recursion without bounds.
-		if n < 0 || wireType == protowire.StartGroupType {
+		if n < 0 || !number.IsValid() || wireType == protowire.StartGroupType {
 			return raw, nil, errProtobuf
 		}
 		pos += n
