@@ -175,7 +175,8 @@ func (c *conn) hand(user string, id, seq uint64, msg *letter) {
 	case msg != nil && seq > c.nextSeq && len(m.early) < maxEarly:
 		m.early = append(m.early, early{seq, msg.id, msg.data})
 	}
-	c.readOnLocked(msg != nil && c.nextSeq > 0)
+	// What is missing may still come by itself, unless the numbers leap: the mailbox is new, or was numbered anew.
+	c.readOnLocked(msg != nil && seq-c.nextSeq < maxEarly)
 	c.writeAndUnlock()
 }
 

@@ -145,7 +145,12 @@ type outlet struct {
 
 var errRetired = errors.New("another gateway is used now")
 
-func (o *outlet) ended() bool { return o.ctx.Err() != nil }
+// ended tells whether nothing new may be sent here.
+func (o *outlet) ended() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.retired || o.ctx.Err() != nil
+}
 
 // retire ends the stream once everything is answered.
 func (o *outlet) retire() {
@@ -187,6 +192,8 @@ func (o *outlet) publish(ctx context.Context, m *peerv1.Publish) (*peerv1.Publis
 	case <-o.ctx.Done():
 		return nil, context.Cause(o.ctx)
 	case <-ctx.Done():
+		// Others may go to another gateway: this one may be stuck, and gives no other sign of it.
+		o.retire()
 		return nil, ctx.Err()
 	}
 }
