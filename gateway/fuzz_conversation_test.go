@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -27,6 +28,11 @@ func FuzzConversations(f *testing.F) {
 	f.Add([]byte("\x00\x10\x20\x30\x04\x14\x24\x05\x15\x25\x05\x15\x06\x16\x07\x17\x03\x13\x23\x33\x03\x13"))
 	f.Add([]byte("\x00\x40\x00\x02\x02\x02\x42\x42\x0a\x4a\x03\x43\x08\x48\x00\x40\x09\x49\x02\x0b\x4b"))
 	f.Add([]byte("\x0c\x05hello\x10\x1c\x02{}\x1c\x03\x08\x50\x22\x0d\x1d\x02\x12\x0e\x1e\x2e\x01\x02\x22\x0a\x1a"))
+	for seed := range uint64(20) {
+		program := make([]byte, 120)
+		_, _ = rand.NewChaCha8([32]byte{byte(seed)}).Read(program) // never fails
+		f.Add(program)
+	}
 	g := startGateway(f, newWorld(), onRedis(testredis.Start(f)), func(c *Config) {
 		c.MaxFramesPerSecond, c.MaxBytesPerSecond = -1, -1
 		c.AllowBroadcast, c.AllowOnlineList = true, true
@@ -102,7 +108,9 @@ func (c *conversation) step(b byte) {
 	who := int(b>>4) % len(c.talkers)
 	t := c.talkers[who]
 	if t == nil || t.ended() {
-		t = c.connect(who)
+		if t = c.connect(who); b&15 < 12 {
+			t.login()
+		}
 	}
 	other := fmt.Sprintf("u%d-%s", int(b>>5+1)%4, c.round)
 	group := fmt.Sprintf("g%d-%s", b>>7, c.round)
