@@ -228,6 +228,9 @@ func (r *runner) heal(ctx context.Context, v *look) {
 	if len(lost) == 0 {
 		differ = r.audit(v)
 	}
+	if len(lost) == 0 && len(differ) == 0 {
+		r.tellSuspicion()
+	}
 	behind := r.control.behind.Load()
 	if len(lost) == 0 && len(differ) == 0 && !behind {
 		r.idle <- struct{}{}
