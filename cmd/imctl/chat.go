@@ -42,9 +42,11 @@ type chatCommand struct {
 	gatewayFlags  `embed:""`
 	presenceFlags `embed:""`
 	loginFlags    `embed:""`
+	hookFlags     `embed:""`
 	To            string        `placeholder:"USER" xor:"to" help:"Whom a line goes to. Default: everybody"`
 	Group         string        `placeholder:"GROUP" xor:"to" help:"The group that a line goes to."`
 	Device        string        `default:"imctl" help:"Device to log in as. Default: ${default}"`
+	HistoryFile   string        `name:"history-file" placeholder:"FILE" help:"Where to keep what is typed, \"none\" for nowhere. Default: ~/.local/state/imctl/history"`
 	Timeout       time.Duration `default:"15s" help:"How long logging in and out may take."`
 }
 
@@ -53,12 +55,17 @@ func (c *chatCommand) Run(ctx context.Context, p *printer) error {
 	if err != nil {
 		return err
 	}
-	in, err := openTerminal(p)
+	history, err := historyPath(c.HistoryFile)
+	if err != nil {
+		return err
+	}
+	known := &completer{}
+	in, err := openTerminal(p, history, known)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	return newConversation(c, p, in).converse(ctx, cfg)
+	return newConversation(c, p, in, known).converse(ctx, cfg)
 }
 
 // config is that of a client which has no callbacks yet.

@@ -119,7 +119,7 @@ func (v *conversation) obeyGroup(ctx context.Context, words []string) (err error
 
 func (v *conversation) listMembers(ctx context.Context, group string) error {
 	var members []string
-	owner := ""
+	var owner string
 	for cursor := ""; ; {
 		page, err := v.chat.GroupMembers(ctx, group, cursor, 0)
 		if err != nil {

@@ -22,6 +22,7 @@ type conversation struct {
 	to      target // where a plain line goes; owned by converse
 	log     scrollback
 	*completer
+	hook *hook // nil unless a command handles messages
 
 	mu     sync.Mutex
 	lost   bool     // since the last login
@@ -41,16 +42,21 @@ func (t target) String() string {
 	return "everybody"
 }
 
-func newConversation(c *chatCommand, p *printer, in terminal) *conversation {
-	return &conversation{
-		command: c, in: in, to: target{user: c.To, group: c.Group}, completer: &completer{}, ready: make(chan struct{}),
+func newConversation(c *chatCommand, p *printer, in terminal, known *completer) *conversation {
+	v := &conversation{
+		command: c, in: in, to: target{user: c.To, group: c.Group}, completer: known, ready: make(chan struct{}),
 		p: &printer{std: streams{out: in, err: in}, json: p.json, colour: p.colour}, // so that output does not tear the line that is typed
 	}
+	if c.OnMessage != "" {
+		v.hook = newHook(c.hookFlags, v.p)
+	}
+	return v
 }
 
 // converse chats until the user ends it, or the server does for good.
 func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
-	cfg.OnMessage = func(_ context.Context, m client.Message) error { v.received(m); return nil }
+	cfg.OnMessage = func(ctx context.Context, m client.Message) error { v.received(ctx, m); return nil }
+	cfg.ManualAck = v.hook != nil
 	cfg.OnError = func(err error) { v.p.warn("%s", printable(err.Error())) }
 	cfg.OnState = v.stateChanged
 	dialing, cancel := context.WithTimeout(ctx, v.command.Timeout)
@@ -58,6 +64,10 @@ func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
 	var err error
 	if v.chat, err = client.Dial(dialing, cfg); err != nil {
 		return err
+	}
+	if v.hook != nil {
+		v.hook.chat = v.chat
+		defer v.hook.cancel()
 	}
 	close(v.ready)
 	defer func() { v.chat.Close(); <-v.chat.Done() }()
@@ -69,6 +79,10 @@ func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
 	for {
 		select {
 		case line, ok := <-lines:
+			if !ok && v.hook != nil && !v.in.interactive() {
+				lines = nil // nothing more to send; what arrives goes on
+				continue
+			}
 			if !ok || line == ":q" {
 				return v.leave(ctx)
 			}
@@ -85,6 +99,9 @@ func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
 func (v *conversation) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.command.Timeout)
 	defer cancel()
+	if v.hook != nil {
+		v.hook.stop(ctx)
+	}
 	if s := v.chat.State().State; s != client.StateOnline && s != client.StateMoving {
 		v.chat.Close()
 		<-v.chat.Done()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -77,9 +78,19 @@ func messageOf(m client.Message) messageJSON {
 	return messageJSON{"message", m.ID, m.From, m.To, m.Group, m.Time, m.Redelivered, m.Missed, m.Content}
 }
 
-// received shows a message.
-func (v *conversation) received(m client.Message) {
+// received shows a message, or has the command handle it, on a terminal both.
+func (v *conversation) received(ctx context.Context, m client.Message) {
+	<-v.ready
 	v.know(m.From)
+	if v.hook == nil || v.in.interactive() || v.p.json {
+		v.show(m)
+	}
+	if v.hook != nil {
+		v.hook.take(ctx, m)
+	}
+}
+
+func (v *conversation) show(m client.Message) {
 	text := m.Text()
 	if text == "" {
 		text = string(m.Content)

@@ -21,15 +21,16 @@ type terminal interface {
 	Close() error
 }
 
-// openTerminal edits lines on a terminal, with history, and reads them plainly from anything else.
-func openTerminal(p *printer) (terminal, error) {
+// openTerminal edits lines on a terminal, with completion and a history, in a file if it is not empty. It reads lines
+// plainly from anything else.
+func openTerminal(p *printer, history string, completer readline.AutoCompleter) (terminal, error) {
 	file, ok := p.std.in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return &plainLines{lines: bufio.NewScanner(p.std.in), out: p.std.out}, nil
 	}
 	keys := readline.NewCancelableStdin(file)
 	cfg := &readline.Config{
-		Prompt: "> ", Stdin: keys, Stdout: p.std.out, Stderr: p.std.err,
+		Prompt: "> ", Stdin: keys, Stdout: p.std.out, Stderr: p.std.err, HistoryFile: history, AutoComplete: completer,
 		FuncGetWidth: func() int {
 			if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 				return width
