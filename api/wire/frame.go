@@ -65,7 +65,7 @@ type Frame struct {
 	Gateways         int64    // how many gateways there are to hand a broadcast to
 	Reached          int64    // how many of them took it
 	Missed           int64    // how many messages before this one were dropped: older than the retention, or over the cap
-	Redelivered      bool     // sent to this device before, and not acknowledged
+	Redelivered      bool     // sent on this connection before, and not acknowledged
 }
 
 // Actions of a GROUP frame.

@@ -335,7 +335,7 @@ type Frame struct {
 	Time int64 `protobuf:"varint,8,opt,name=time,proto3" json:"time,omitempty"`
 	// Opaque JSON, passed on byte for byte.
 	Content []byte `protobuf:"bytes,9,opt,name=content,proto3" json:"content,omitempty"`
-	// Sent to this device before, and not acknowledged.
+	// Sent on this connection before, and not acknowledged.
 	Redelivered bool `protobuf:"varint,10,opt,name=redelivered,proto3" json:"redelivered,omitempty"`
 	// How many messages before this one were dropped: older than the retention, or over the cap.
 	Missed int64 `protobuf:"varint,11,opt,name=missed,proto3" json:"missed,omitempty"`
