@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
@@ -99,6 +100,29 @@ func TestMistakesAreNamed(t *testing.T) {
 	} {
 		if _, err := parse(t, strings.Fields(tc.args)...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.args, err, tc.want)
+		}
+	}
+}
+
+func TestSettingsOfMessages(t *testing.T) {
+	good := Messages{MailboxMaxMessages: 10, MailboxMaxBytes: 1000, MailboxRetention: time.Hour, Durability: "replicated"}
+	var cfg store.Config
+	if err := good.Apply(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	want := store.Config{Mailbox: store.MailboxConfig{MaxMessages: 10, MaxBytes: 1000, Retention: time.Hour}, Durability: store.DurabilityReplicated}
+	if cfg.Mailbox != want.Mailbox || cfg.Durability != want.Durability {
+		t.Errorf("got %+v", cfg)
+	}
+	for says, change := range map[string]func(*Messages){
+		"--mailbox-max-messages must be positive": func(m *Messages) { m.MailboxMaxMessages = 0 },
+		"--mailbox-max-bytes must be":             func(m *Messages) { m.MailboxMaxBytes = 9 },
+		"--mailbox-retention must be positive":    func(m *Messages) { m.MailboxRetention = 0 },
+	} {
+		m := good
+		change(&m)
+		if err := m.Apply(&cfg); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want %q", err, says)
 		}
 	}
 }
