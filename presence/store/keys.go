@@ -114,6 +114,27 @@ func seenField(user string) string {
 	return "\x00" + string(sum[:16])
 }
 
+// deviceHash is what an entry of last seen keeps of the device: 18 bits, so that of 100,000 users who change to another
+// device less than one is taken for who did not.
+func deviceHash(user, device string) int {
+	return int(xxhash.Sum64String(indexEntry(user, device)) % (1 << 18))
+}
+
+// seenBegin is the second that entries of last seen count from: the beginning of 2024.
+const seenBegin = 1704067200
+
+// parseSeen returns the unix second of an entry of last seen, as seen.lua writes them; 0 if it is none.
+func parseSeen(entry string) int64 {
+	if len(entry) != 6 {
+		return intOf(entry) // of version 0.2
+	}
+	var n int64
+	for _, b := range []byte(entry) {
+		n = n<<8 | int64(b)
+	}
+	return n>>18 + seenBegin
+}
+
 // seenHash spreads last-seen fields over buckets. It is SHA-1 because split.lua must compute it too.
 func seenHash(field string) uint32 {
 	sum := sha1.Sum([]byte(field)) //nolint:gosec // not for security

@@ -34,12 +34,14 @@ const (
 type lanes struct {
 	store  *Store
 	member *Member
-	kept   int64        // ms for which what waits is kept
-	queued atomic.Int64 // bytes of appends that wait
-	peeks  atomic.Int64 // that wait
-	wg     sync.WaitGroup
-	ctx    context.Context // ends with close
-	cancel context.CancelFunc
+	kept   int64 // ms for which what waits is kept
+	// retention of messages, in s
+	retention int64
+	queued    atomic.Int64 // bytes of appends that wait
+	peeks     atomic.Int64 // that wait
+	wg        sync.WaitGroup
+	ctx       context.Context // ends with close
+	cancel    context.CancelFunc
 
 	mu      sync.Mutex
 	parts   [Partitions]queue
@@ -79,7 +81,8 @@ type worker struct {
 }
 
 func newLanes(s *Store, m *Member) *lanes {
-	l := &lanes{store: s, member: m, kept: s.cfg.mailKept().Milliseconds(), workers: map[*node]*worker{}}
+	l := &lanes{store: s, member: m, kept: s.cfg.mailKept().Milliseconds(),
+		retention: int64(s.cfg.Mailbox.Retention.Seconds()), workers: map[*node]*worker{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	for p := range l.parts {
 		l.parts[p].buckets = 1

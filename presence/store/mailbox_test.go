@@ -250,3 +250,60 @@ func TestBytesOfAMailboxAreBounded(t *testing.T) {
 		t.Fatal("no fields")
 	}
 }
+
+// A device that had read everything, and was alone, is known by a hash of its name. What comes after it left is due to it,
+// whatever another device reads meanwhile.
+func TestDeviceThatLeftWithoutMailIsWaitedFor(t *testing.T) {
+	for _, order := range []string{"other device first", "mail first"} {
+		t.Run(order, func(t *testing.T) {
+			r := startRedis(t)
+			g := startGateway(t, Config{}, "gw-1", r.Addr)
+			s, _ := g.signIn("alice", "phone")
+			if order == "mail first" {
+				g.ack(s, g.send("alice", "zero").Seq)
+			}
+			g.logout(s)
+			g.flush()
+			if n := r.MustDo("EXISTS", g.store.keys.userKey(Partition("alice"), "alice")); n != int64(0) {
+				t.Fatal("the user was not forgotten")
+			}
+			var one Appended
+			if order == "mail first" {
+				one = g.send("alice", "one")
+			}
+			other, _ := g.signIn("alice", "laptop")
+			if order != "mail first" {
+				one = g.send("alice", "one")
+			}
+			g.ack(other, one.Seq)
+			g.logout(other)
+			g.flush()
+			_, login := g.signIn("alice", "phone")
+			if login.Next != one.Seq || login.Tail != one.Seq || login.Missed != 0 {
+				t.Fatalf("login %+v after %+v", login, one)
+			}
+			if _, login = g.signIn("alice", "laptop"); login.Next <= login.Tail {
+				t.Fatalf("login of the other: %+v", login)
+			}
+		})
+	}
+}
+
+// A copy of a message that is refused must not be taken for a duplicate of one that is stored.
+func TestCopyOfARefusedMessageIsRefused(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{Mailbox: MailboxConfig{MaxMessages: 10}}, "gw-1", r.Addr)
+	for i := range 10 {
+		g.send("alice", fmt.Sprint(i))
+	}
+	const copies = 20 // so many that some are in one call
+	errs := make(chan error, copies)
+	for range copies {
+		g.member.Append("alice", letter("sender", "more"), func(_ Appended, err error) { errs <- err })
+	}
+	for range copies {
+		if err := <-errs; !errors.Is(err, ErrMailboxFull) {
+			t.Fatalf("append to a full mailbox: %v", err)
+		}
+	}
+}

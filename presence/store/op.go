@@ -50,10 +50,10 @@ type op struct {
 	// fixed are the arguments of an op that needs nothing else than its maker knew.
 	fixed []any
 	// Arguments live here, since pointers go into args without an allocation.
-	user, entry, conn, since, seen, bucket, mailKey arg
+	user, entry, conn, since, seen, bucket, mailKey, revoked, issued arg
 
-	buckets, index, modulus int
-	until                   int64
+	device, buckets, index, modulus int
+	until                           int64
 
 	// finish is called once, on the goroutine of the worker, with the reply or an error.
 	finish func(l *lanes, o *op, reply any, err error)
@@ -88,7 +88,7 @@ func newOp(k kind, part int, session Session) *op {
 	*o = op{
 		kind: k, part: part, session: session, queued: time.Now(), done: o.done, args: o.args,
 		user: o.user, entry: o.entry, conn: o.conn, since: o.since, seen: o.seen, bucket: o.bucket,
-		mailKey: o.mailKey,
+		mailKey: o.mailKey, revoked: o.revoked, issued: o.issued,
 	}
 	return o
 }
@@ -113,19 +113,18 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 	case opBeginGroup, opFinishGroup:
 		return o.fixed
 	case opRegister:
-		o.encodePut(k, registerScript, lease)
-		o.add(&l.store.cfg.MaxDevices)
+		o.encodeSeen(l)
+		o.encodePut(k, registerScript, lease, &o.bucket)
+		o.add(&l.store.cfg.MaxDevices, &o.device, &o.seen, &o.buckets, &l.retention)
 	case opReassert:
+		o.device = deviceHash(o.session.User, o.session.Device)
 		o.encodePut(k, reassertScript, lease)
 		o.since.b = strconv.AppendInt(o.since.b[:0], o.session.Since.UnixMilli(), 36)
-		o.add(&o.since)
+		o.add(&o.since, &o.device)
 	case opPeek, opAck:
 		o.encodeMail(l)
 	case opUnregister, opEvict:
-		o.seen.set(seenField(o.session.User))
-		o.buckets = l.buckets(o.part)
-		o.bucket.set(k.seen[o.part])
-		o.bucket.b = strconv.AppendInt(o.bucket.b, int64(seenBucket(seenField(o.session.User), o.buckets)), 10)
+		o.encodeSeen(l)
 		o.encodeWrite(k, unregisterScript, lease, &o.bucket)
 		o.add((*string)(&lease.earlier), &o.seenAt, &o.seen, &o.buckets)
 		if o.kind == opEvict {
@@ -133,31 +132,42 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		} else {
 			o.add("")
 		}
-		o.add(&l.kept)
+		o.add(&l.kept, &o.device)
 	}
 	return o.args
 }
 
 // encodePut adds what the scripts that put sessions want.
-func (o *op) encodePut(k *keys, sc *script, lease *lease) {
-	o.seen.set(k.revoked[o.part], o.session.User)
-	o.bucket.b = o.bucket.b[:0]
+func (o *op) encodePut(k *keys, sc *script, lease *lease, more ...any) {
+	o.revoked.set(k.revoked[o.part], o.session.User)
+	o.issued.b = o.issued.b[:0]
 	if !o.session.Issued.IsZero() {
-		o.bucket.b = strconv.AppendInt(o.bucket.b, o.session.Issued.UnixMilli(), 10)
+		o.issued.b = strconv.AppendInt(o.issued.b, o.session.Issued.UnixMilli(), 10)
 	}
-	o.encodeWrite(k, sc, lease, &o.seen)
-	o.add(&o.session.Platform, &o.session.TokenID, &o.bucket)
+	o.encodeWrite(k, sc, lease, append([]any{&o.revoked}, more...)...)
+	o.add(&o.session.Platform, &o.session.TokenID, &o.issued)
 }
 
-// encodeWrite adds what write.lua wants; key is one more that the script has.
-func (o *op) encodeWrite(k *keys, sc *script, lease *lease, key *arg) {
+// encodeSeen readies what the scripts need to find the user in last seen.
+func (o *op) encodeSeen(l *lanes) {
+	field := seenField(o.session.User)
+	o.seen.set(field)
+	o.buckets = l.buckets(o.part)
+	o.bucket.set(l.store.keys.seen[o.part])
+	o.bucket.b = strconv.AppendInt(o.bucket.b, int64(seenBucket(field, o.buckets)), 10)
+	o.device = deviceHash(o.session.User, o.session.Device)
+}
+
+// encodeWrite adds what write.lua wants; more are keys that the script has besides.
+func (o *op) encodeWrite(k *keys, sc *script, lease *lease, more ...any) {
 	o.entry.set(o.session.User, "\x00", o.session.Device)
 	o.mailKey.set(k.mail[o.part], o.session.User)
 	o.conn.b = o.conn.b[:0]
 	if o.kind != opEvict {
 		o.conn.b = strconv.AppendUint(o.conn.b, o.session.Conn, 36)
 	}
-	o.add("evalsha", &sc.sha, 5, &o.user, &k.meta[o.part], &lease.index[o.part], &o.mailKey, key)
+	o.add("evalsha", &sc.sha, 4+len(more), &o.user, &k.meta[o.part], &lease.index[o.part], &o.mailKey)
+	o.add(more...)
 	o.add((*string)(&lease.epoch), &o.conn, &o.session.Device, &o.entry, &o.until, &k.index[o.part])
 }
 

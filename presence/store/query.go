@@ -51,7 +51,7 @@ type userRead struct {
 // lastSeen returns when the user was last seen, in unix s; 0 if that is not known.
 func (u *userRead) lastSeen() int64 {
 	if list := u.seen.list(); u.at < len(list) {
-		return intOf(list[u.at])
+		return parseSeen(textOf(list[u.at]))
 	}
 	return 0
 }

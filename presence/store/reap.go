@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -85,7 +84,7 @@ func (s *Store) reapCall(part int, e Epoch, ended time.Time, sessions []any, buc
 		user, device, _ := strings.Cut(textOf(v), "\x00")
 		field := seenField(user)
 		keys = append(keys, s.keys.userKey(part, user), s.keys.mailKey(part, user), s.keys.seenKey(part, seenBucket(field, buckets)))
-		args = append(args, textOf(v), device, field)
+		args = append(args, textOf(v), device, field, deviceHash(user, device))
 	}
 	return eval(part, reapScript, keys, args...)
 }
@@ -127,8 +126,7 @@ func (k *keeper) forget(ctx context.Context, t *table) error {
 		var old []any
 		entries := bucket.list()
 		for i := 0; i+1 < len(entries); i += 2 {
-			at, err := strconv.ParseInt(textOf(entries[i+1]), 10, 64)
-			if err != nil || at < oldest {
+			if parseSeen(textOf(entries[i+1])) < oldest {
 				old = append(old, entries[i], entries[i+1])
 			}
 		}

@@ -97,7 +97,7 @@ var (
 
 	generationScript = newScript(generationLua)
 	doneScript       = newScript(doneLua)
-	registerScript   = newScript(mailboxLua, writeLua, revokedLua, registerLua)
+	registerScript   = newScript(mailboxLua, writeLua, seenLua, revokedLua, registerLua)
 	reassertScript   = newScript(mailboxLua, writeLua, revokedLua, reassertLua)
 	unregisterScript = newScript(mailboxLua, writeLua, seenLua, unregisterLua)
 	splitScript      = newScript(seenLua, splitLua)

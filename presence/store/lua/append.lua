@@ -113,15 +113,14 @@ for k = 1, #KEYS, 3 do
   local box, _, sessions = open(user)
   -- What is new. The ring holds 128 ids, what one listpack holds.
   local status, ids, at, records, above_all = {}, {}, {}, {}, 0
-  local known
+  local known, original
   if n > 1 then
     local asked = {}
     for i = 1, n do asked[i] = string.sub(plan, 19 * i - 10, 19 * i - 1) end
     known = redis.call('ZMSCORE', ring, unpack(asked))
-    local seen = {}
+    original = {}
     for i = 1, n do
-      if seen[asked[i]] then known[i] = true end
-      seen[asked[i]] = true
+      if original[asked[i]] then known[i] = true else original[asked[i]] = i end
     end
   end
   redis.call('ZREMRANGEBYRANK', ring, 0, n - 129)
@@ -166,7 +165,11 @@ for k = 1, #KEYS, 3 do
       redis.call('LTRIM', mail, 0, -#records - 1)
       h, len, extra = squeeze(box, mail, ring, h, len - #records, extra, records, at, ids, status)
       local count = 0
-      for _, i in ipairs(at) do if status[i] == 'n' then count = count + 1 end end
+      for i = 1, n do
+        if status[i] == 'n' then count = count + 1 end
+        -- The copy of a message that was refused a moment ago is refused as well.
+        if original and status[original[string.sub(plan, 19 * i - 10, 19 * i - 1)]] == 'f' then status[i] = 'f' end
+      end
       first = h + len - count
     end
     if h ~= before then redis.call('HSET', user, 'h', int(h)) end

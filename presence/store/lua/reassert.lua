@@ -2,6 +2,7 @@
 -- connection, or an older session.
 -- KEYS: 4 mailbox  5 revocations of the user
 -- ARGV: 7 platform  8 token id  9 when the token was issued, unix ms; empty: not known  10 since, base 36
+--       11 hash of the device
 -- Returns "+"; "N": a newer session is there; "R" revoked; "X" fenced; "L" too late.
 if revoked(KEYS[5], ARGV[3], ARGV[8], ARGV[9]) then return 'R' end
 local box, there, sessions = open(KEYS[1])
@@ -14,6 +15,7 @@ if old then
 end
 local session = ARGV[1] .. '.' .. ARGV[2] .. '.' .. ARGV[10]
 if ARGV[7] ~= '' then session = session .. '.' .. ARGV[7] end
+adopt(KEYS[1], box, ARGV[3], ARGV[11])
 put(session, epoch)
 keep(there, sessions)
 return '+'

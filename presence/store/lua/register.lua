@@ -1,8 +1,10 @@
 -- register.lua puts a new session in the place of whatever the device had, and tells what waits in the mailbox.
--- KEYS: 4 mailbox  5 revocations of the user
+-- KEYS: 4 mailbox  5 revocations of the user  6 last-seen bucket
 -- ARGV: 7 platform  8 token id  9 when the token was issued, unix ms; empty: not known  10 most sessions of a user
+--       11 hash of the device  12 user in the bucket  13 number of buckets that 6 follows from  14 retention, s
 -- Returns "+<since> <next> <tail> <missed> <session that was replaced>", of which next is the first message due to the
--- device; "R" revoked; "T" too many sessions; "X" fenced; "L" too late.
+-- device; "R" revoked; "T" too many sessions; "B<n>" there are n buckets, nothing was done; "X" fenced; "L" too late.
+if (meta[3] or '1') ~= ARGV[13] then return 'B' .. (meta[3] or '1') end
 if revoked(KEYS[5], ARGV[3], ARGV[8], ARGV[9]) then return 'R' end
 local digits = '0123456789abcdefghijklmnopqrstuvwxyz'
 local function base36(n)
@@ -57,6 +59,19 @@ end
 since = base36(ms)
 local session = ARGV[1] .. '.' .. ARGV[2] .. '.' .. since
 if ARGV[7] ~= '' then session = session .. '.' .. ARGV[7] end
+adopt(KEYS[1], box, ARGV[3], ARGV[11])
+-- Nobody is known: perhaps another device was, alone and without mail, and what came since is due to it as well.
+local known = sessions > 0
+for other in pairs(box) do known = known or string.byte(other) == 100 end
+if not known then
+  local entry = redis.call('HGET', KEYS[6], ARGV[12])
+  if entry then
+    local at, device = unpackSeen(entry)
+    if device and device ~= tonumber(ARGV[11]) and at > ms / 1000 - tonumber(ARGV[14]) then
+      redis.call('HSET', KEYS[1], 'd\1' .. int(device), '0.' .. int(math.floor(at * 1000 / day)))
+    end
+  end
+end
 put(session, epoch)
 keep(there, sessions)
 return '+' .. since .. waiting() .. (old or '')

@@ -1,13 +1,27 @@
--- seen.lua goes before every script that notes when users were last seen.
+-- seen.lua goes before every script that notes or reads when users were last seen.
 -- A bucket with more entries than this asks to be split; it stays a listpack up to hash-max-listpack-entries, 512.
 local full = 400
--- Notes a time unless a later one is known. Returns whether the bucket is too full.
-local function note(bucket, user, at)
-  local known = redis.call('HGET', bucket, user)
-  if known then
-    if tonumber(known) < tonumber(at) then redis.call('HSET', bucket, user, at) end
-    return false
+-- An entry is 48 bits in 6 bytes: 30 of seconds since 2024, and 18 of a hash of the device that was connected last. Entries
+-- of version 0.2 are the unix seconds in digits.
+local begin = 1704067200
+local function unpackSeen(entry)
+  if #entry ~= 6 then return tonumber(entry), nil end
+  local n = 0
+  for i = 1, 6 do n = n * 256 + string.byte(entry, i) end
+  return math.floor(n / 262144) + begin, n % 262144
+end
+local function packSeen(at, device)
+  local n, bytes = math.max(0, at - begin) * 262144 + device, {}
+  for i = 6, 1, -1 do
+    bytes[i] = n % 256
+    n = math.floor(n / 256)
   end
-  redis.call('HSET', bucket, user, at)
-  return redis.call('HLEN', bucket) > full
+  return string.char(unpack(bytes))
+end
+-- Notes the last device, and a time unless a later one is known. Returns whether the bucket is too full.
+local function note(bucket, user, at, device)
+  local known = redis.call('HGET', bucket, user)
+  if known then at = math.max(at, (unpackSeen(known))) end
+  redis.call('HSET', bucket, user, packSeen(at, device))
+  return not known and redis.call('HLEN', bucket) > full
 end

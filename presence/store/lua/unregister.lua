@@ -2,7 +2,7 @@
 -- KEYS: 4 mailbox  5 last-seen bucket
 -- ARGV: 7 earlier epoch of the caller  8 last seen, unix s  9 user in the bucket  10 number of buckets that 5 follows from
 --       11 empty; else connection is empty, and any that registered at least so many ms ago is meant
---       12 for how long what waits is kept, ms
+--       12 for how long what waits is kept, ms  13 hash of the device
 -- Returns "D" removed, "S" removed and the bucket should be split, "O" the same epoch has another connection there,
 -- "N" not the caller's any more; "B<n>" there are n buckets, nothing was done; "X" fenced; "L" too late.
 local buckets = meta[3] or '1'
@@ -18,7 +18,7 @@ if own and same then
   redis.call('HDEL', KEYS[1], field)
   redis.call('HDEL', ARGV[6] .. epoch, ARGV[4])
   depart(KEYS[1], KEYS[4], ARGV[3], box, ms, tonumber(ARGV[12]))
-  if note(KEYS[5], ARGV[9], ARGV[8]) then return 'S' end
+  if note(KEYS[5], ARGV[9], tonumber(ARGV[8]), tonumber(ARGV[13])) then return 'S' end
   return 'D'
 end
 if epoch == ARGV[1] then return 'O' end
