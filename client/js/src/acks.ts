@@ -27,6 +27,8 @@ export class Acks {
   #failures = 0;
   #pausedUntil = 0;
   #transmit: ((frame: Frame) => void) | undefined;
+  #onIdle = () => {};
+  #closed: Error | undefined;
   #cancelWake = () => {};
 
   constructor(backoff: Backoff, environment: Environment) {
@@ -36,6 +38,9 @@ export class Acks {
 
   /** Acknowledges a message. Resolves when the server has confirmed it. */
   add(msgId: string): Promise<void> {
+    if (this.#closed !== undefined) {
+      return Promise.reject(this.#closed);
+    }
     const known = this.#entries.get(msgId);
     if (known !== undefined) {
       return known.answer;
@@ -73,6 +78,7 @@ export class Acks {
     for (const entry of this.#entries.values()) {
       entry.sent = false;
     }
+    this.#checkIdle();
   }
 
   /** Takes an answer. Returns whether an acknowledgement waited for it. */
@@ -93,8 +99,21 @@ export class Acks {
     return true;
   }
 
+  /** Resolves when everything is confirmed, or there is no connection to confirm it over, or the time is up. */
+  idle(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#environment.after(timeoutMs, resolve);
+      this.#onIdle = () => {
+        cancel();
+        resolve();
+      };
+      this.#checkIdle();
+    });
+  }
+
   /** Fails everything that waits. */
   close(reason: Error): void {
+    this.#closed = reason;
     this.disconnected();
     for (const entry of [...this.#entries.values()]) {
       entry.settle(reason);
@@ -125,7 +144,14 @@ export class Acks {
       if (entry.sent) {
         this.#underWay--;
       }
+      this.#checkIdle();
       this.#pump();
+    }
+  }
+
+  #checkIdle(): void {
+    if (this.#entries.size === 0 || this.#transmit === undefined) {
+      this.#onIdle();
     }
   }
 

@@ -13,40 +13,8 @@ import { type Login, renewalDelay } from './login.js';
 import { messageOf, textContent } from './message.js';
 import { type ClientOptions, type Settings, settingsOf } from './options.js';
 import { Outbox } from './outbox.js';
+import { type BroadcastReceipt, type Outgoing, type Receipt, receiptOf } from './outgoing.js';
 import { defaultWebSocket, gatewayURL } from './socket.js';
-
-/** What every message that is sent has. */
-export interface Outgoing {
-  /** Any JSON value; see {@link textContent}. */
-  content: unknown;
-  /**
-   * Makes it possible to send the message again after an unknown outcome, even by another run of the program: the same
-   * sender, recipient and clientMsgId is the same message. Without it, it is random.
-   */
-  clientMsgId?: string;
-  /** How long it may wait for its receipt, in milliseconds, instead of the option sendTimeoutMs. */
-  timeoutMs?: number;
-  /** Gives up waiting. The message may have been sent or not. */
-  signal?: AbortSignal;
-}
-
-/** The server's answer to a message that it took. */
-export interface Receipt {
-  readonly msgId: string;
-  readonly clientMsgId: string;
-  /** {@link Code}.OK: it is stored, and arrives also at devices that are not connected now. Accepted: it is not stored. */
-  readonly code: number;
-  /** When the server took it. */
-  readonly time: Date;
-}
-
-/** The answer to a broadcast. */
-export interface BroadcastReceipt extends Receipt {
-  /** How many gateways there are. */
-  readonly gateways: number;
-  /** How many of them took the message. */
-  readonly reached: number;
-}
 
 /** The events of a client and what their listeners get. */
 export interface ClientEvents {
@@ -54,6 +22,9 @@ export interface ClientEvents {
   /** What went wrong and no promise tells: refusals by the server, handlers that failed. Without a listener, console.error. */
   error: Error;
 }
+
+/** How long a logout waits for acknowledgements to be confirmed. */
+const logOutTimeoutMs = 5_000;
 
 /**
  * One device of one user. It stays connected until close or logOut is called, or the server ends the session for good.
@@ -162,6 +133,14 @@ export class Client {
     return confirmed;
   }
 
+  /**
+   * Gives a message back that cannot be handled now; with the option ack: "manual" only. It is handed out again when it
+   * comes again: after 5, 10, 20, 40 and 80 s, and at the next login.
+   */
+  giveBack(msgId: string): void {
+    this.#inbox?.giveBack(msgId);
+  }
+
   /** Returns a page of those who are online, if the server allows it. */
   async online(page: PageOptions = {}): Promise<UserPage> {
     return pageOf(await this.#call({ type: FrameType.OnlineList, ...definedOf(page) }));
@@ -192,9 +171,14 @@ export class Client {
     this.#renewLater(await this.#call({ ...this.#login, token }));
   }
 
-  /** Takes the device offline at once and ends the client. Resolves when the server has confirmed it, or does not answer. */
-  logOut(): Promise<void> {
-    return this.#link.logOut();
+  /**
+   * Takes the device offline and ends the client, after what was handled has been acknowledged: nothing else waits.
+   * Resolves when the server has confirmed it, or does not answer.
+   */
+  async logOut(): Promise<void> {
+    this.#inbox?.close();
+    await this.#acks.idle(logOutTimeoutMs);
+    await this.#link.logOut();
   }
 
   /**
@@ -211,6 +195,7 @@ export class Client {
       onMessage &&
       new Inbox({
         handle: onMessage,
+        dedupe: options.dedupe,
         autoAck: this.#settings.ack === 'auto',
         acknowledge: (msgId) => {
           this.#acks.add(msgId).catch(() => {}); // the server sends the message again then
@@ -298,7 +283,7 @@ export class Client {
   }
 
   #take(frame: Frame): void {
-    const message = messageOf(frame, (msgId) => this.ack(msgId));
+    const message = messageOf(frame, this);
     if (message === undefined || this.#inbox === undefined) {
       return;
     }
@@ -382,13 +367,4 @@ function urlsOf(url: string | readonly string[]): string[] {
     throw new TypeError('option url is empty');
   }
   return urls;
-}
-
-function receiptOf(answer: Frame & { clientMsgId: string }): Receipt {
-  return {
-    msgId: answer.msgId ?? '',
-    clientMsgId: answer.clientMsgId,
-    code: answer.code ?? Code.OK,
-    time: new Date(answer.time ?? 0),
-  };
 }

@@ -1,9 +1,21 @@
 import { HandlerError, OverrunError } from './errors.js';
 import type { Message } from './message.js';
 
+/**
+ * Remembers which messages were handled, beyond the life of a client: in localStorage or a database. Without it, a message
+ * that was handled and not acknowledged before the page was closed is handled again.
+ */
+export interface Dedupe {
+  /** Whether a message was handled. */
+  handled(msgId: string): boolean | Promise<boolean>;
+  /** Remembers that it was, before it is acknowledged. */
+  setHandled(msgId: string): void | Promise<void>;
+}
+
 /** What an inbox is made with. */
 export interface InboxConfig {
   handle: (message: Message) => unknown;
+  dedupe: Dedupe | undefined;
   /** Whether a message is acknowledged when its handler has succeeded. */
   autoAck: boolean;
   acknowledge: (msgId: string) => void;
@@ -40,6 +52,9 @@ export class Inbox {
    * not is left alone. Throws an OverrunError, and takes nothing, when too many wait.
    */
   receive(message: Message): void {
+    if (this.#closed) {
+      return;
+    }
     const progress = this.#seen.get(message.id);
     if (progress !== undefined) {
       this.#remember(message.id, progress);
@@ -66,13 +81,20 @@ export class Inbox {
     }
   }
 
+  /** Has a message handled again when it comes again. */
+  giveBack(msgId: string): void {
+    if (this.#seen.get(msgId) === 'handled') {
+      this.#seen.delete(msgId);
+    }
+  }
+
   /** Calls back when half of the places are free, which may be at once. Replaces the callback before. */
   whenRoom(callback: () => void): void {
     this.#onRoom = callback;
     this.#checkRoom();
   }
 
-  /** Hands out nothing any more. */
+  /** Hands out nothing any more. What is being handled is acknowledged yet, if there is the time. */
   close(): void {
     this.#closed = true;
     this.#waiting.length = 0;
@@ -83,7 +105,7 @@ export class Inbox {
     for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
       this.#checkRoom();
       try {
-        await this.#config.handle(message);
+        await this.#handOut(message);
         this.#handled(message);
       } catch (error) {
         this.#seen.delete(message.id); // it comes again, and has to be handled then
@@ -93,10 +115,16 @@ export class Inbox {
     this.#running = false;
   }
 
-  #handled(message: Message): void {
-    if (this.#closed) {
+  async #handOut(message: Message): Promise<void> {
+    const { dedupe, handle } = this.#config;
+    if (await dedupe?.handled(message.id)) {
       return;
     }
+    await handle(message);
+    await dedupe?.setHandled(message.id);
+  }
+
+  #handled(message: Message): void {
     const ack = this.#config.autoAck && message.kind !== 'broadcast'; // broadcasts are not stored
     if (this.#seen.get(message.id) === 'waiting') {
       this.#remember(message.id, ack ? 'acknowledged' : 'handled');

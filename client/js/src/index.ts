@@ -4,13 +4,7 @@
  * @packageDocumentation
  */
 
-export {
-  type BroadcastReceipt,
-  Client,
-  type ClientEvents,
-  type Outgoing,
-  type Receipt,
-} from './client.js';
+export { Client, type ClientEvents } from './client.js';
 export { Code } from './codes.js';
 export type { Environment } from './environment.js';
 export {
@@ -23,20 +17,27 @@ export {
   TooManyWaitingError,
 } from './errors.js';
 export type { Group, Groups, PageOptions, UserPage } from './groups.js';
+export type { Dedupe } from './inbox.js';
 export type { State } from './link.js';
 export type { Login } from './login.js';
 export { type Message, type TextContent, textContent } from './message.js';
 export type { ClientOptions, TokenProvider, TokenRequest } from './options.js';
-export {
-  type Device,
-  type Freshness,
-  type OnlineCount,
-  type OnlinePage,
-  Presence,
-  PresenceError,
-  type PresenceOptions,
-  type PresenceState,
-  type RequestOptions,
-  type UserPresence,
-} from './presence.js';
+export type { BroadcastReceipt, Outgoing, Receipt } from './outgoing.js';
+export { Presence, PresenceError } from './presence.js';
+export type {
+  Audience,
+  BackEndMessage,
+  BackEndReceipt,
+  Device,
+  Disconnection,
+  Freshness,
+  GroupInfo,
+  OnlineCount,
+  OnlinePage,
+  PresenceOptions,
+  PresenceState,
+  RequestOptions,
+  SendResult,
+  UserPresence,
+} from './presence-types.js';
 export type { WebSocketConstructor, WebSocketLike } from './socket.js';

@@ -22,6 +22,8 @@ export interface Message {
   readonly redelivered: boolean;
   /** How many messages before this one are lost to this device: too old, or too many while it was away. Usually 0. */
   readonly missed: number;
+  /** Has it handed out again when it comes again, in the place of ack; see {@link Client.giveBack}. */
+  giveBack(): void;
   /** Acknowledges the message, if the client does not do it by itself; see {@link Client.ack}. */
   ack(): Promise<void>;
 }
@@ -43,8 +45,14 @@ const kinds: Readonly<Record<number, Message['kind']>> = {
   [FrameType.Broadcast]: 'broadcast',
 };
 
+/** What the methods of a message call. */
+export interface Acknowledger {
+  ack(msgId: string): Promise<void>;
+  giveBack(msgId: string): void;
+}
+
 /** Returns the message of a frame; undefined if it is none, or has no id. */
-export function messageOf(frame: Frame, ack: (msgId: string) => Promise<void>): Message | undefined {
+export function messageOf(frame: Frame, client: Acknowledger): Message | undefined {
   const kind = kinds[frame.type];
   const id = frame.msgId;
   if (kind === undefined || id === undefined) {
@@ -62,7 +70,8 @@ export function messageOf(frame: Frame, ack: (msgId: string) => Promise<void>): 
     text: textOf(frame.content),
     redelivered: frame.redelivered ?? false,
     missed: frame.missed ?? 0,
-    ack: () => ack(id),
+    ack: () => client.ack(id),
+    giveBack: () => client.giveBack(id),
   };
 }
 

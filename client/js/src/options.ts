@@ -1,3 +1,4 @@
+import type { Dedupe } from './inbox.js';
 import type { Message } from './message.js';
 import type { WebSocketConstructor } from './socket.js';
 
@@ -29,11 +30,15 @@ export interface ClientOptions {
 
   /**
    * Called for every message, one after the other: the next one waits until the promise that this returns has settled.
-   * When it rejects, the message is not acknowledged, and the server sends it again. Without it nothing is acknowledged.
+   * When it rejects, the message is not acknowledged, and the server sends it again. Without it this client only sends:
+   * nothing is acknowledged, and messages for its device wait on the server.
    */
   onMessage?: (message: Message) => unknown;
   /** `auto`, the default: a message is acknowledged when onMessage has succeeded. `manual`: by message.ack(). */
   ack?: 'auto' | 'manual';
+
+  /** Remembers which messages were handled when this client has gone. */
+  dedupe?: Dedupe;
 
   /** The WebSocket to use, if there is none in the environment: that of the package `ws` in Node.js before 22. */
   WebSocket?: WebSocketConstructor;
@@ -63,7 +68,7 @@ export interface ClientOptions {
 }
 
 /** Options with their defaults. */
-export type Settings = Required<Omit<ClientOptions, 'deviceId' | 'platform' | 'onMessage' | 'WebSocket'>>;
+export type Settings = Required<Omit<ClientOptions, 'deviceId' | 'platform' | 'onMessage' | 'dedupe' | 'WebSocket'>>;
 
 /** Fills in the defaults. Throws when a number makes no sense. */
 export function settingsOf(options: ClientOptions): Settings {

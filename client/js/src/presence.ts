@@ -1,66 +1,15 @@
-/** Whether a user is online. `unknown` is not offline: the reason says what it is. */
-export type PresenceState = 'online' | 'offline' | 'unknown';
-
-/** An online device of a user. */
-export interface Device {
-  readonly id: string;
-  readonly platform?: string;
-  /** The pod that the device is connected to. */
-  readonly gateway: string;
-  /** RFC 3339. */
-  readonly loginTime: string;
-}
-
-/** What the service knows of a user. */
-export interface UserPresence {
-  readonly user: string;
-  readonly state: PresenceState;
-  /** Only if the state is unknown: never_seen, or unavailable when the service could not find out now. */
-  readonly reason?: 'never_seen' | 'unavailable';
-  /** When an offline user's last session ended; RFC 3339. */
-  readonly lastSeen?: string;
-  /** Those online. */
-  readonly devices: readonly Device[];
-}
-
-/** How far an answer can be believed. */
-export interface Freshness {
-  /** When it was true; RFC 3339. */
-  readonly asOf: string;
-  /** Whether something could not be read: users may be missing from lists and counts, and answers may be unknown. */
-  readonly degraded: boolean;
-}
-
-/** How many are online. */
-export interface OnlineCount extends Freshness {
-  /** Each user once. */
-  readonly users: number;
-  /** Each device. */
-  readonly sessions: number;
-  readonly gateways: readonly { readonly pod: string; readonly sessions: number }[];
-}
-
-/** A part of the list of online users. */
-export interface OnlinePage extends Freshness {
-  readonly users: readonly string[];
-  /** Asks for the next page; absent after the last one. */
-  readonly nextCursor?: string;
-}
-
-/** How to reach the presence service. */
-export interface PresenceOptions {
-  /** Scheme, host and port, such as http://chat-presence. */
-  url: string;
-  /** The API key. It opens everything: keep it on your servers, and out of pages. */
-  apiKey: string;
-  /** Sends the requests, instead of the global fetch. */
-  fetch?: typeof fetch;
-}
-
-/** What every request may be given. */
-export interface RequestOptions {
-  signal?: AbortSignal;
-}
+import type {
+  BackEndMessage,
+  BackEndReceipt,
+  Disconnection,
+  Freshness,
+  GroupInfo,
+  OnlineCount,
+  OnlinePage,
+  PresenceOptions,
+  RequestOptions,
+  UserPresence,
+} from './presence-types.js';
 
 /** An answer other than 200. */
 export class PresenceError extends Error {
@@ -73,6 +22,8 @@ export class PresenceError extends Error {
     message: string,
     /** How long to wait before trying again, in milliseconds, if the service said so. */
     readonly retryAfterMs: number | undefined,
+    /** What became of a message that was not stored for everybody: its id to send it again with, and results. */
+    readonly receipt: Partial<BackEndReceipt> | undefined,
   ) {
     super(`presence answered ${status} ${code}${code && ': '}${message}`);
   }
@@ -80,7 +31,14 @@ export class PresenceError extends Error {
 
 const usersPerPage = 1_000;
 
-/** Asks the query service who is online. It keeps no state. */
+/** What is special about a request. With a body it is a POST. */
+interface Request {
+  body?: unknown;
+  method?: 'DELETE' | undefined;
+  key?: string | undefined;
+}
+
+/** Asks who is online, and does for back ends what they may do: send, manage groups, disconnect users. It keeps no state. */
 export class Presence {
   readonly #url: string;
   readonly #apiKey: string;
@@ -95,7 +53,7 @@ export class Presence {
 
   /** Asks for one user. */
   get(user: string, options?: RequestOptions): Promise<UserPresence & Freshness> {
-    return this.#call(`/v1/presence/${segment(user)}`, undefined, options);
+    return this.#call(`/v1/presence/${segment(user)}`, options);
   }
 
   /** Asks for up to 5,000 users. The answers come in the order of the request, one for each. */
@@ -103,43 +61,100 @@ export class Presence {
     users: readonly string[],
     options?: RequestOptions,
   ): Promise<Freshness & { readonly users: readonly UserPresence[] }> {
-    return this.#call('/v1/presence:batchGet', { users }, options);
+    return this.#call('/v1/presence:batchGet', options, { body: { users } });
   }
 
   /** Returns up to limit online users (at most 1,000; default 100), from a cursor on, or from the start. */
   onlinePage(page: { cursor?: string; limit?: number } = {}, options?: RequestOptions): Promise<OnlinePage> {
-    const query = new URLSearchParams();
-    if (page.cursor) {
-      query.set('cursor', page.cursor);
-    }
-    if (page.limit !== undefined) {
-      query.set('limit', String(page.limit));
-    }
-    return this.#call(`/v1/online${query.size > 0 ? `?${query}` : ''}`, undefined, options);
+    return this.#call(`/v1/online${queryOf(page)}`, options);
   }
 
   /** Yields all online users, page by page. Who comes or goes meanwhile may be among them or not. */
-  async *online(options?: RequestOptions): AsyncGenerator<string, void, void> {
+  online(options?: RequestOptions): AsyncGenerator<string, void, void> {
+    return this.#pages('/v1/online', options);
+  }
+
+  /** Counts who is online. */
+  count(options?: RequestOptions): Promise<OnlineCount> {
+    return this.#call('/v1/online/count', options);
+  }
+
+  /**
+   * Sends a message. It is stored for everybody whom it is for when this resolves (one to everyone: handed to at least one
+   * gateway). After an error with status 503 or 429, or none at all, send it again with the same id: that does no harm, and
+   * finishes what was not done.
+   */
+  send(message: BackEndMessage, options?: RequestOptions): Promise<BackEndReceipt> {
+    return this.#call('/v1/messages', options, { body: message });
+  }
+
+  /** Makes a group. With a key it can be repeated: the same key makes it once. The error's code may be group_exists. */
+  createGroup(
+    group: string,
+    { key, ...about }: { owner?: string; members?: readonly string[]; key?: string } = {},
+    options?: RequestOptions,
+  ): Promise<GroupInfo> {
+    return this.#call('/v1/groups', options, { body: { group, ...about }, key });
+  }
+
+  /** Describes a group. The error's code is group_not_found if there is none. */
+  group(group: string, options?: RequestOptions): Promise<GroupInfo> {
+    return this.#call(`/v1/groups/${segment(group)}`, options);
+  }
+
+  /** Deletes a group. Messages that were sent to it stay due. */
+  async deleteGroup(group: string, options?: RequestOptions): Promise<void> {
+    await this.#call(`/v1/groups/${segment(group)}`, options, { method: 'DELETE' });
+  }
+
+  /** Adds up to 2,000 users to a group, all or none. */
+  addGroupMembers(group: string, users: readonly string[], options?: RequestOptions): Promise<GroupInfo> {
+    return this.#call(`/v1/groups/${segment(group)}/members:add`, options, { body: { users } });
+  }
+
+  /** Removes users from a group. Who is no member is passed over. */
+  removeGroupMembers(group: string, users: readonly string[], options?: RequestOptions): Promise<GroupInfo> {
+    return this.#call(`/v1/groups/${segment(group)}/members:remove`, options, { body: { users } });
+  }
+
+  /** Yields the members of a group, page by page. */
+  groupMembers(group: string, options?: RequestOptions): AsyncGenerator<string, void, void> {
+    return this.#pages(`/v1/groups/${segment(group)}/members`, options);
+  }
+
+  /** Ends sessions of a user on every gateway within a second, and has their tokens refused. */
+  async disconnect(user: string, which: Disconnection = {}, options?: RequestOptions): Promise<void> {
+    await this.#call(`/v1/users/${segment(user)}/disconnect`, options, { body: which });
+  }
+
+  /** Has no token of a user refused any more. */
+  async reinstate(user: string, options?: RequestOptions): Promise<void> {
+    await this.#call(`/v1/users/${segment(user)}/disconnect`, options, { method: 'DELETE' });
+  }
+
+  async *#pages(path: string, options: RequestOptions | undefined): AsyncGenerator<string, void, void> {
     let cursor: string | undefined;
     do {
-      const page: OnlinePage = await this.onlinePage({ limit: usersPerPage, ...(cursor && { cursor }) }, options);
+      const query = queryOf({ cursor, limit: usersPerPage });
+      const page: Pick<OnlinePage, 'users' | 'nextCursor'> = await this.#call(path + query, options);
       yield* page.users;
       cursor = page.nextCursor;
     } while (cursor);
   }
 
-  /** Counts who is online. */
-  count(options?: RequestOptions): Promise<OnlineCount> {
-    return this.#call('/v1/online/count', undefined, options);
-  }
-
-  async #call<Answer>(path: string, body: unknown, options: RequestOptions | undefined): Promise<Answer> {
+  async #call<Answer>(path: string, options: RequestOptions | undefined, request: Request = {}): Promise<Answer> {
     const headers: Record<string, string> = { Authorization: `Bearer ${this.#apiKey}` };
     const init: RequestInit = { headers };
-    if (body !== undefined) {
+    if (request.body !== undefined) {
       init.method = 'POST';
-      init.body = JSON.stringify(body);
+      init.body = JSON.stringify(request.body);
       headers['Content-Type'] = 'application/json';
+    }
+    if (request.method !== undefined) {
+      init.method = request.method;
+    }
+    if (request.key !== undefined) {
+      headers['Idempotency-Key'] = request.key;
     }
     if (options?.signal !== undefined) {
       init.signal = options.signal;
@@ -152,7 +167,19 @@ export class Presence {
   }
 }
 
-/** Encodes a user id as a segment of a path. A user called ".." must not be taken for a step up the path. */
+function queryOf({ cursor, limit }: { cursor?: string | undefined; limit?: number | undefined }): string {
+  const query = new URLSearchParams();
+  if (cursor) {
+    query.set('cursor', cursor);
+  }
+  if (limit !== undefined) {
+    query.set('limit', String(limit));
+  }
+  const text = query.toString();
+  return text && `?${text}`;
+}
+
+/** Encodes an id as a segment of a path. A user called ".." must not be taken for a step up the path. */
 function segment(user: string): string {
   return encodeURIComponent(user).replaceAll('.', '%2E');
 }
@@ -162,8 +189,12 @@ async function errorOf(response: Response): Promise<PresenceError> {
   const retryAfterMs = Number.isFinite(seconds) ? seconds * 1000 : undefined;
   let code = '';
   let message = response.statusText;
+  let receipt: Partial<BackEndReceipt> | undefined;
   try {
-    const body = (await response.json()) as { error?: { code?: unknown; message?: unknown } };
+    const body = (await response.json()) as Partial<BackEndReceipt> & { error?: { code?: unknown; message?: unknown } };
+    if (typeof body.id === 'string') {
+      receipt = body;
+    }
     if (typeof body.error?.code === 'string' && typeof body.error.message === 'string') {
       code = body.error.code;
       message = body.error.message;
@@ -171,5 +202,5 @@ async function errorOf(response: Response): Promise<PresenceError> {
   } catch {
     // Not in the words of the service.
   }
-  return new PresenceError(response.status, code, message, retryAfterMs);
+  return new PresenceError(response.status, code, message, retryAfterMs, receipt);
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Presence, ServerError } from '@imcluster/client';
+import { Client, Code, Presence, PresenceError, ServerError } from '@imcluster/client';
+import { WebSocket } from 'ws';
 import { logIn } from '../support/chatter.js';
 import { until } from '../support/client.js';
 import { type DevPlatform, startDev } from '../support/platform.js';
@@ -90,6 +91,97 @@ describe('on a platform', { timeout }, () => {
     const { reason } = await until(before.states, 'closed');
     assert.ok(reason instanceof ServerError && reason.kicked);
     assert.equal(after.client.state.status, 'online');
+  });
+
+  it('groups are managed and written to by their members', async (t) => {
+    const owner = await logIn(t, platform.gateways[0], 'owner');
+    const member = await logIn(t, platform.gateways[1], 'member');
+    const { groups } = owner.client;
+    assert.deepEqual(await groups.create('g', ['member', 'later']), { id: 'g', owner: 'owner', count: 3 });
+    await assert.rejects(groups.create('g'), { code: Code.Conflict });
+    await assert.rejects(member.client.groups.add('g', ['x']), { code: Code.Forbidden });
+    await assert.rejects(groups.members('no such group'), { code: Code.NotFound });
+    assert.equal((await groups.remove('g', ['later'])).count, 2);
+    assert.equal((await groups.add('g', ['later'])).count, 3);
+    const first = await member.client.groups.members('g', { limit: 2 });
+    assert.deepEqual([first.users, first.count], [['later', 'member'], 3]);
+    const rest = await member.client.groups.members('g', { limit: 2, cursor: first.cursor });
+    assert.deepEqual([rest.users, rest.cursor], [['owner'], undefined]);
+
+    const receipt = await owner.client.sendToGroup('g', { content: 'hello, group' });
+    assert.equal(receipt.code, Code.OK);
+    const later = await logIn(t, platform.gateways[1], 'later'); // was not there when it was sent
+    for (const { received } of [member, later]) {
+      const { kind, group, from, content, id } = await received.next();
+      assert.deepEqual([kind, group, from, content, id], ['group', 'g', 'owner', 'hello, group', receipt.msgId]);
+    }
+    await groups.delete('g');
+    await assert.rejects(owner.client.sendToGroup('g', { content: 'anybody?' }), { code: Code.NotFound });
+  });
+
+  it('a device that was away gets everything in order, more than may be unacknowledged at once', async (t) => {
+    const sender = await logIn(t, platform.gateways[0], 'writer');
+    const before = await logIn(t, platform.gateways[1], 'traveller');
+    await before.client.logOut();
+    const count = 300;
+    await Promise.all(Array.from({ length: count }, (_, i) => sender.client.send('traveller', { content: i })));
+    const after = await logIn(t, platform.gateways[1], 'traveller');
+    for (let i = 0; i < count; i++) {
+      assert.equal((await after.received.next()).content, i);
+    }
+    await after.client.logOut();
+    const again = await logIn(t, platform.gateways[0], 'traveller');
+    await sender.client.send('traveller', { content: 'new' });
+    assert.equal((await again.received.next()).content, 'new', 'the others were acknowledged');
+    assert.equal(after.errors.size, 0);
+  });
+
+  it('back ends send, manage groups and disconnect users', async (t) => {
+    const presence = new Presence({ url: platform.presence, apiKey: platform.apiKey });
+    const user = await logIn(t, platform.gateways[0], 'customer');
+    const message = { from: 'shop', user: 'customer', content: 'Your order is on its way', id: 'order-17' };
+    const { msgId } = await presence.send(message);
+    assert.equal((await presence.send(message)).msgId, msgId, 'the same message');
+    const received = await user.received.next();
+    assert.deepEqual([received.from, received.content, received.id], ['shop', message.content, msgId]);
+
+    const { results } = await presence.send({ from: 'shop', users: ['customer', 'other'], content: 'Sale!' });
+    assert.deepEqual(
+      results?.map(({ user, status }) => [user, status]),
+      [
+        ['customer', 'stored'],
+        ['other', 'stored'],
+      ],
+    );
+    assert.equal((await user.received.next()).content, 'Sale!');
+
+    const created = await presence.createGroup('a/b', { members: ['customer'], key: 'once' });
+    assert.deepEqual(await presence.createGroup('a/b', { members: ['customer'], key: 'once' }), created);
+    await assert.rejects(presence.createGroup('a/b'), { status: 409, code: 'group_exists' });
+    assert.equal((await presence.addGroupMembers('a/b', ['other'])).members, 2);
+    assert.equal((await presence.removeGroupMembers('a/b', ['other'])).members, 1);
+    assert.equal((await presence.group('a/b')).members, 1);
+    const members: string[] = [];
+    for await (const member of presence.groupMembers('a/b')) {
+      members.push(member);
+    }
+    assert.deepEqual(members, ['customer']);
+    await presence.send({ from: 'shop', group: 'a/b', content: 'to the group' });
+    assert.equal((await user.received.next()).group, 'a/b');
+    await presence.deleteGroup('a/b');
+    await assert.rejects(presence.send({ from: 'shop', group: 'a/b', content: 1, id: 'late' }), (error) => {
+      assert.ok(error instanceof PresenceError && error.code === 'group_not_found');
+      return true;
+    });
+
+    await presence.disconnect('customer', { reason: 'The password was changed' });
+    const { reason } = await until(user.states, 'closed');
+    assert.ok(reason instanceof ServerError && reason.code === Code.Revoked);
+    assert.match(reason.message, /password/);
+    const again = new Client({ url: platform.gateways[1], token: 'customer', WebSocket });
+    await assert.rejects(again.connect(), { code: Code.Revoked });
+    await presence.reinstate('customer');
+    await logIn(t, platform.gateways[1], 'customer');
   });
 
   it('a refusal has the code of the server', async (t) => {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { build, type Disposable, freePort, Program, temporaryDirectory } from './process.js';
+import { built, type Disposable, freePort, Program, temporaryDirectory } from './process.js';
 
 /** A platform in one process: two gateways, presence and Redis, as `make dev` runs it. */
 export interface DevPlatform extends Disposable {
@@ -14,7 +14,7 @@ export interface DevPlatform extends Disposable {
 /** Starts a platform on free ports. */
 export async function startDev(): Promise<DevPlatform> {
   const args = ['--json', 'dev', '--gateway-listen', '127.0.0.1:0,127.0.0.1:0', '--presence-listen', '127.0.0.1:0'];
-  const program = new Program(await build('imctl'), args);
+  const program = new Program(built('imctl'), args);
   try {
     const platform = JSON.parse(await program.line(/"gateways"/)) as Omit<DevPlatform, 'stop'>;
     return { ...platform, stop: () => program.stop() };
@@ -43,7 +43,6 @@ export class GatewayPair implements Disposable {
   }
 
   static async start(): Promise<GatewayPair> {
-    const path = await build('gateway');
     const stops: (() => Promise<void>)[] = [];
     const started = <Thing extends Disposable>(thing: Thing): Thing => {
       stops.unshift(() => thing.stop());
@@ -64,7 +63,7 @@ export class GatewayPair implements Disposable {
         const port = await freePort();
         const peerPort = await freePort();
         const program = started(
-          new Program(path, [
+          new Program(built('gateway'), [
             ...['--redis-addresses', `127.0.0.1:${redisPort}`, '--auth-mode', 'insecure'],
             ...['--peer-key-dir', directory.path, '--listen', `127.0.0.1:${port}`, '--ops-listen', ''],
             ...['--peer-listen', `127.0.0.1:${peerPort}`, '--advertise-address', `127.0.0.1:${peerPort}`],

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 
 /** The root of the repository. */
 export const root = fileURLToPath(new URL('../../../../', import.meta.url));
@@ -76,11 +75,9 @@ export class Program implements Disposable {
   }
 }
 
-/** Builds a command of the platform and returns its path. */
-export async function build(command: string): Promise<string> {
-  const path = join(root, 'client/js/build/bin', command);
-  await promisify(execFile)('go', ['build', '-o', path, `./cmd/${command}`], { cwd: root });
-  return path;
+/** Returns the path of a command of the platform, which `npm run build:platform` has built. */
+export function built(command: string): string {
+  return join(root, 'client/js/build/bin', command);
 }
 
 /** Makes a directory that disappears with what it is for. */

@@ -20,8 +20,8 @@ describe('a message that comes', { timeout }, () => {
     connection.send(
       chat('1', { content: { contentType: 1, body: '你好' }, clientMsgId: 'c', redelivered: true, missed: 7 }),
     );
-    const { ack, ...message } = await received.next();
-    assert.equal(typeof ack, 'function');
+    const { ack, giveBack, ...message } = await received.next();
+    assert.deepEqual([typeof ack, typeof giveBack], ['function', 'function']);
     assert.deepEqual(message, {
       id: '1',
       kind: 'chat',
@@ -165,6 +165,41 @@ describe('a message that comes', { timeout }, () => {
     assert.equal(received.size, 0);
   });
 
+  it('is handed out again if the program has given it back', async (t) => {
+    const received = new Queue<Message>();
+    const { client, server } = await fake(t, { ack: 'manual', onMessage: (message) => received.push(message) });
+    client.connect();
+    const connection = await server.login();
+    connection.send(chat('1'));
+    const message = await received.next();
+    await flush(client, connection);
+    message.giveBack();
+    connection.send(chat('1', { redelivered: true }));
+    assert.equal((await received.next()).redelivered, true);
+  });
+
+  it('is not handled again if the program remembers that it was', async (t) => {
+    const handled = new Set(['1']);
+    const seen: string[] = [];
+    const { client, server } = await fake(t, {
+      dedupe: {
+        handled: async (msgId) => handled.has(msgId),
+        setHandled: async (msgId) => {
+          handled.add(msgId);
+        },
+      },
+      onMessage: ({ id }) => seen.push(id),
+    });
+    client.connect();
+    const connection = await server.login();
+    connection.send(chat('1'));
+    connection.send(chat('2'));
+    assert.equal((await connection.expect('90')).msgId, '1');
+    assert.equal((await connection.expect('90')).msgId, '2');
+    assert.deepEqual(seen, ['2']);
+    assert.deepEqual([...handled], ['1', '2']);
+  });
+
   it('is left alone by a client that handles none', async (t) => {
     const { client, server } = await fake(t);
     client.connect();
@@ -194,6 +229,58 @@ describe('acknowledgements', { timeout }, () => {
     clock.advance(1);
     assert.equal((await connection.expect('90')).msgId, '0');
     assert.equal((await connection.expect('90')).msgId, '64');
+  });
+});
+
+describe('a logout', { timeout }, () => {
+  it('waits until what was handled has been acknowledged', async (t) => {
+    const { client, server, clock } = await fake(t, { onMessage: () => {} });
+    client.connect();
+    const connection = await server.login();
+    for (let i = 0; i < 65; i++) {
+      connection.send(chat(String(i)));
+    }
+    for (let i = 0; i < 64; i++) {
+      await connection.expect('90');
+    }
+    const loggedOut = client.logOut();
+    connection.send(chat('too late'));
+    await flush(client, connection);
+    for (let i = 0; i < 64; i++) {
+      connection.send({ type: '91', code: 200, msgId: String(i) });
+    }
+    assert.equal((await connection.expect('90')).msgId, '64');
+    connection.send({ type: '91', code: 200, msgId: '64' });
+    await connection.expect('12');
+    connection.close(1000);
+    await loggedOut;
+    assert.equal(clock.timers, 0);
+  });
+
+  it('does not wait for ever', async (t) => {
+    const { client, server, clock } = await fake(t, { onMessage: () => {} });
+    client.connect();
+    const connection = await server.login();
+    connection.send(chat('1'));
+    await connection.expect('90');
+    const loggedOut = client.logOut();
+    clock.advance(5_000);
+    await connection.expect('12');
+    clock.advance(5_000);
+    await loggedOut;
+    assert.equal(client.state.status, 'closed');
+  });
+
+  it('needs no connection', async (t) => {
+    const { client, server, states } = await fake(t, { onMessage: () => {} });
+    client.connect();
+    const connection = await server.login();
+    connection.send(chat('1'));
+    await connection.expect('90');
+    connection.terminate();
+    await until(states, 'waiting');
+    await client.logOut();
+    assert.equal(client.state.status, 'closed');
   });
 });
 
