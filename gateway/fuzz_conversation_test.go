@@ -20,8 +20,8 @@ import (
 	"github.com/imcluster/imcluster/internal/testredis"
 )
 
-// FuzzConversations lets a few users say anything that the protocol has, in any order, on several devices, in both codecs,
-// and now and then something that it has not. Whoever stays connected gets exactly one answer to every frame, and every
+// FuzzConversations lets a few users say anything that the protocol has, in any order, on several devices and two gateways,
+// in both codecs, and now and then something that it has not. Whoever stays connected gets exactly one answer to every frame, and every
 // message that was accepted for them, once or again but not out of order, and nothing that nobody sent.
 func FuzzConversations(f *testing.F) {
 	f.Add([]byte("\x00\x01\x10\x11\x20\x21\x30\x31\x12\x22\x32\x42\x52\x62\x72\x82\x92"))
@@ -33,14 +33,11 @@ func FuzzConversations(f *testing.F) {
 		_, _ = rand.NewChaCha8([32]byte{byte(seed)}).Read(program) // never fails
 		f.Add(program)
 	}
-	g := startGateway(f, newWorld(), onRedis(testredis.Start(f)), func(c *Config) {
-		c.MaxFramesPerSecond, c.MaxBytesPerSecond = -1, -1
-		c.AllowBroadcast, c.AllowOnlineList = true, true
-	})
+	gateways := conversationGateways(f)
 	codes := documentedCodes(f)
 	var round atomic.Int64
 	f.Fuzz(func(t *testing.T, program []byte) {
-		c := &conversation{T: t, g: g, codes: codes, round: fmt.Sprintf("%d-%d", time.Now().UnixNano(), round.Add(1)), program: program,
+		c := &conversation{T: t, gateways: gateways, codes: codes, round: fmt.Sprintf("%d-%d", time.Now().UnixNano(), round.Add(1)), program: program,
 			messages: map[string]*message{}}
 		for len(c.program) > 0 && c.steps < 100 {
 			c.steps++
@@ -50,17 +47,33 @@ func FuzzConversations(f *testing.F) {
 	})
 }
 
+func conversationGateways(t testing.TB) (gateways [2]*Gateway) {
+	redis := testredis.Start(t)
+	for i := range gateways {
+		gateways[i] = startGateway(t, newWorld(), onRedis(redis), func(c *Config) {
+			c.PodName, c.PodUID = fmt.Sprintf("gateway-%d", i), fmt.Sprintf("uid-%d", i)
+			c.MaxFramesPerSecond, c.MaxBytesPerSecond = -1, -1
+			c.AllowBroadcast, c.AllowOnlineList = true, true
+		})
+	}
+	return gateways
+}
+
+// seats says which gateway each talker is connected to. Two talkers are one user: first those with one device on two
+// gateways, then with two devices on two gateways, one device on one gateway, and two devices on one gateway.
+var seats = [8]int{0, 1, 0, 1, 0, 0, 1, 1}
+
 // conversation is what happens in one run.
 type conversation struct {
 	*testing.T
-	g       *Gateway
-	codes   map[wire.Code]bool
-	round   string // part of all names, so that rounds do not meet
-	program []byte
-	steps   int
-	talkers [8]*talker // connections, even ones in JSON; two of each user have the same device
-	all     []*talker  // also those that are gone
-	readers sync.WaitGroup
+	gateways [2]*Gateway
+	codes    map[wire.Code]bool
+	round    string // part of all names, so that rounds do not meet
+	program  []byte
+	steps    int
+	talkers  [len(seats)]*talker // connections, even ones in JSON
+	all      []*talker           // also those that are gone
+	readers  sync.WaitGroup
 
 	mu       sync.Mutex
 	messages map[string]*message // by content
@@ -160,7 +173,7 @@ func (c *conversation) connect(who int) *talker {
 		t.received = &recorder{Conn: conn}
 		return t.received, err
 	}}
-	ws, resp, err := dialer.DialContext(c.Context(), fmt.Sprintf("ws://%s/ws", c.g.Addr()), subprotocols(codec.Subprotocol()))
+	ws, resp, err := dialer.DialContext(c.Context(), fmt.Sprintf("ws://%s/ws", c.gateways[seats[who]].Addr()), subprotocols(codec.Subprotocol()))
 	if err != nil {
 		c.Fatalf("dial: %v", err)
 	}
@@ -355,7 +368,9 @@ func (c *conversation) check() {
 			c.Errorf("%s sent %d frames and got %d answers", t.user, t.sent, t.answered)
 		}
 	}
-	expectNothingLeft(c, c.g)
+	for _, g := range c.gateways {
+		expectNothingLeft(c, g)
+	}
 }
 
 // recorder keeps what is read.
