@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -64,11 +65,32 @@ func (p *Presence) Send(ctx context.Context, m BackendMessage) (BackendReceipt, 
 		m.ID = rand.Text()
 	}
 	receipt := BackendReceipt{ID: m.ID}
-	err := p.call(ctx, http.MethodPost, "/v1/messages", m, &receipt)
+	body, err := m.body()
+	if err != nil {
+		return receipt, fmt.Errorf("send message: %w", err)
+	}
+	err = p.call(ctx, http.MethodPost, "/v1/messages", body, &receipt)
 	if refused, ok := errors.AsType[*APIError](err); ok {
 		_ = json.Unmarshal(refused.body, &receipt) // an answer of somebody else has nothing to tell
 	}
 	return receipt, err
+}
+
+// body encodes the message with its content byte for byte: encoding/json would leave out white space and escape characters.
+func (m *BackendMessage) body() (encodedJSON, error) {
+	if !json.Valid(m.Content) {
+		return nil, errors.New("the content is not JSON")
+	}
+	rest, err := json.Marshal(struct {
+		*BackendMessage
+		Content *struct{} `json:"content,omitempty"` // hides that of the message
+	}{BackendMessage: m})
+	if err != nil {
+		return nil, err
+	}
+	body := append([]byte(`{"content":`), m.Content...)
+	body = append(body, ',')
+	return append(body, rest[1:]...), nil // there is at least From
 }
 
 // GroupInfo describes a group.

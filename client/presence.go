@@ -192,13 +192,18 @@ func (p *Presence) Count(ctx context.Context) (Counts, error) {
 	return counts, err
 }
 
+// encodedJSON is a body that is sent as it is.
+type encodedJSON []byte
+
 func (p *Presence) call(ctx context.Context, method, path string, in, out any) error {
 	return p.callWith(ctx, nil, method, path, in, out)
 }
 
 func (p *Presence) callWith(ctx context.Context, header http.Header, method, path string, in, out any) error {
 	var body io.Reader
-	if in != nil {
+	if data, ok := in.(encodedJSON); ok {
+		body = bytes.NewReader(data)
+	} else if in != nil {
 		data, err := json.Marshal(in)
 		if err != nil {
 			return fmt.Errorf("ask presence: %w", err)

@@ -263,7 +263,7 @@ func TestUnansweredMessageCanBeRepeated(t *testing.T) {
 	resp := request{"POST", "/v1/messages", "api", "", `{"from":"shop","user":"a","content":null}`, nil}.do(t, s.publicHandler())
 	checkError(t, resp, 503, "unavailable", "same id")
 	var got struct{ ID string }
-	if err := json.Unmarshal([]byte(resp.body), &got); err != nil || got.ID == "" || p.got[0].ClientMsgId != got.ID || string(p.got[0].Content) != "null" {
+	if err := json.Unmarshal([]byte(resp.body), &got); err != nil || got.ID == "" || len(p.got) != 2 || p.got[1].ClientMsgId != got.ID || string(p.got[0].Content) != "null" {
 		t.Errorf("%s, published %v", resp.body, p.got)
 	}
 	s.publisher = nil

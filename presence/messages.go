@@ -13,6 +13,7 @@ import (
 
 	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
 	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/presence/internalapi"
 )
 
@@ -219,11 +220,13 @@ func (s *Server) publish(ctx context.Context, q *messageRequest) (messageAnswer,
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.SendTimeout)
 	defer cancel()
-	if len(s.gateways()) == 0 {
-		// One may have started since the lease table was read last. The error is told by what follows.
-		_, _, _ = s.model.Incarnations(ctx)
-	}
 	published, err := s.publisher.Publish(ctx, m)
+	if errors.Is(err, peer.ErrNoGateway) {
+		// The lease table was read up to a second ago; others may have come since. Reading it tells gateways.
+		if _, _, unread := s.model.Incarnations(ctx); unread == nil {
+			published, err = s.publisher.Publish(ctx, m)
+		}
+	}
 	if err != nil {
 		s.telem.sent(ctx, kind, codeUnavailable, time.Since(start))
 		return answer, &refusedMessage{requestError{http.StatusServiceUnavailable, codeUnavailable,

@@ -1,0 +1,412 @@
+package presence_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/client"
+	"github.com/imcluster/imcluster/gateway"
+	"github.com/imcluster/imcluster/gateway/auth"
+	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/internal/testredis"
+	"github.com/imcluster/imcluster/presence"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// The tests of this file run whole gateways beside the service.
+
+// ticket is a token that tells what a JWT would, without a signature.
+type ticket struct {
+	User   string    `json:"user"`
+	ID     string    `json:"id"`
+	Issued time.Time `json:"issued"`
+}
+
+func (k ticket) source() client.TokenSource {
+	b, _ := json.Marshal(k) // strings and a time
+	return client.StaticToken(string(b))
+}
+
+type tickets struct{}
+
+func (tickets) Authenticate(_ context.Context, c auth.Credentials) (auth.Identity, error) {
+	var k ticket
+	if err := json.Unmarshal([]byte(c.Token), &k); err != nil {
+		return auth.Identity{}, wire.Errorf(wire.CodeInvalidToken, "no ticket: %v", err)
+	}
+	return auth.Identity{User: k.User, TokenID: k.ID, Issued: k.Issued}, nil
+}
+
+// platform is a service and gateways on one Redis.
+type platform struct {
+	*service
+	t        *testing.T
+	redis    store.Config
+	gateways []*runningGateway
+}
+
+type runningGateway struct {
+	*gateway.Gateway
+	stop func()
+}
+
+// startPlatform starts gateways and a service on a Redis.
+func startPlatform(t *testing.T, redis store.Config, gateways int) *platform {
+	t.Helper()
+	redis.Fresh = true
+	p := &platform{t: t, redis: redis}
+	p.service = startService(t, "", func(c *presence.Config) { c.Store, c.Cluster = redis, "cluster" })
+	for i := range gateways {
+		p.startGateway(fmt.Sprint("gateway-", i))
+	}
+	eventually(t, func() error {
+		counts, err := p.Count(t.Context())
+		if err == nil && len(counts.Gateways) != gateways {
+			err = fmt.Errorf("%d gateways", len(counts.Gateways))
+		}
+		return err
+	})
+	return p
+}
+
+func (p *platform) startGateway(pod string) {
+	p.t.Helper()
+	g, err := gateway.New(gateway.Config{
+		PodName: pod, PodUID: pod, Cluster: "cluster", Store: p.redis, Auth: tickets{}, PeerKeys: secretdir.Static([]byte("peer")),
+		Listen: "127.0.0.1:0", PeerListen: "127.0.0.1:0", DrainWindow: time.Second,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	running := &runningGateway{Gateway: g, stop: func() {
+		cancel()
+		err := <-ended
+		ended <- err // for the next call
+		if err != nil {
+			p.t.Errorf("%s: %v", pod, err)
+		}
+	}}
+	p.gateways = append(p.gateways, running)
+	p.t.Cleanup(running.stop)
+	eventually(p.t, func() error {
+		if !g.Ready() {
+			return fmt.Errorf("%s is not ready", pod)
+		}
+		return nil
+	})
+}
+
+// inbox is a client that keeps what it gets.
+type inbox struct {
+	*client.Client
+	messages chan client.Message
+}
+
+// dial logs a device in on a gateway.
+func (p *platform) dial(on int, k ticket, device string) (*inbox, error) {
+	in := &inbox{messages: make(chan client.Message, 100)}
+	var err error
+	in.Client, err = client.Dial(p.t.Context(), client.Config{
+		URLs: []string{"ws://" + p.gateways[on].Addr().String()}, Token: k.source(), DeviceID: device,
+		OnMessage: func(_ context.Context, m client.Message) error {
+			in.messages <- m
+			return nil
+		},
+	})
+	if err == nil {
+		p.t.Cleanup(func() { in.Close() })
+	}
+	return in, err
+}
+
+func (p *platform) login(on int, k ticket, device string) *inbox {
+	p.t.Helper()
+	in, err := p.dial(on, k, device)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return in
+}
+
+// revoked waits until the client was sent away for good.
+func (p *platform) revoked(c *inbox, reason string) {
+	p.t.Helper()
+	select {
+	case <-c.Done():
+	case <-time.After(patience):
+		p.t.Fatal("the session was not ended")
+	}
+	var refused *client.Error
+	if err := c.Err(); !errors.As(err, &refused) || refused.Code != wire.CodeRevoked || !strings.Contains(err.Error(), reason) {
+		p.t.Errorf("the client ended with %v", err)
+	}
+}
+
+// stays checks that a client is connected and that the server knows it.
+func (p *platform) stays(c *inbox) {
+	p.t.Helper()
+	if _, err := c.SendText(p.t.Context(), "nobody", "still here"); err != nil {
+		p.t.Errorf("%s on %s: %v", c.UserID(), c.DeviceID(), err)
+	}
+}
+
+func refusedWith(code wire.Code, err error) bool {
+	var refused *client.Error
+	return errors.As(err, &refused) && refused.Code == code
+}
+
+// Revocations reach connections on every gateway, and hold for logins on every gateway.
+func TestDisconnectedSessionsEndOnEveryGateway(t *testing.T) {
+	redis := testredis.Start(t)
+	p, ctx := startPlatform(t, storeConfig(redis.Addr), 2), t.Context()
+	issued := time.Now().Add(-time.Minute)
+	phone := p.login(0, ticket{"alice", "t1", issued}, "phone")
+	tablet := p.login(1, ticket{"alice", "t2", issued}, "tablet")
+	laptop := p.login(1, ticket{"alice", "t3", issued}, "laptop")
+	bob := p.login(0, ticket{"bob", "t1", issued}, "phone")
+
+	if err := p.Disconnect(ctx, "alice", client.Disconnection{TokenID: "t1", Reason: "stolen"}); err != nil {
+		t.Fatal(err)
+	}
+	p.revoked(phone, "stolen")
+	p.stays(tablet)
+	for on := range p.gateways {
+		if _, err := p.dial(on, ticket{"alice", "t1", issued}, "phone"); !refusedWith(wire.CodeRevoked, err) {
+			t.Errorf("the token logs in on gateway %d: %v", on, err)
+		}
+	}
+	if err := p.Disconnect(ctx, "alice", client.Disconnection{Device: "tablet", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	p.revoked(tablet, "")
+	p.stays(laptop)
+	if err := p.Disconnect(ctx, "alice", client.Disconnection{}); err != nil {
+		t.Fatal(err)
+	}
+	p.revoked(laptop, "")
+	p.stays(bob)
+	if _, err := p.dial(0, ticket{"alice", "t4", issued}, "watch"); !refusedWith(wire.CodeRevoked, err) {
+		t.Errorf("a token that was issued before logs in: %v", err)
+	}
+	fresh := p.login(1, ticket{"alice", "t5", time.Now().Add(time.Minute)}, "tablet")
+	p.stays(fresh)
+	if err := p.Reinstate(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	p.stays(p.login(0, ticket{"alice", "t1", issued}, "phone"))
+
+	// To end sessions and refuse nothing.
+	if err := p.Disconnect(ctx, "bob", client.Disconnection{Until: time.Unix(1, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	p.revoked(bob, "")
+	p.stays(p.login(0, ticket{"bob", "t1", issued}, "phone"))
+}
+
+// A Redis that is away refuses a revocation, and connections outlive that; once it is back the same request works.
+func TestDisconnectWhileRedisIsAway(t *testing.T) {
+	redis := testredis.Start(t)
+	p, ctx := startPlatform(t, storeConfig(redis.Addr), 1), t.Context()
+	alice := p.login(0, ticket{User: "alice"}, "phone")
+	redis.Pause()
+	var unavailable *client.APIError
+	if err := p.Disconnect(ctx, "alice", client.Disconnection{}); !errors.As(err, &unavailable) || unavailable.Status != 503 || unavailable.RetryAfter <= 0 {
+		t.Errorf("with Redis paused: %v", err)
+	}
+	redis.Resume()
+	eventually(t, func() error { return p.Disconnect(ctx, "alice", client.Disconnection{}) })
+	p.revoked(alice, "")
+}
+
+// collect takes the next n messages of a client, sorted by their text.
+func (p *platform) collect(c *inbox, n int) (texts []string) {
+	p.t.Helper()
+	for range n {
+		select {
+		case m := <-c.messages:
+			texts = append(texts, fmt.Sprintf("%s>%s: %s", m.From, m.Group, m.Content))
+		case <-time.After(patience):
+			p.t.Fatalf("%s has only %q", c.UserID(), texts)
+		}
+	}
+	return texts
+}
+
+// nothingMore checks that a client got nothing but what was collected: a message that is sent now is the next one.
+func (p *platform) nothingMore(c *inbox) {
+	p.t.Helper()
+	receipt, err := p.Send(p.t.Context(), client.BackendMessage{From: "end", User: c.UserID(), Content: json.RawMessage(`"end"`)})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if m := <-c.messages; m.ID != receipt.MsgID {
+		p.t.Errorf("%s has another message: %s", c.UserID(), m.Content)
+	}
+}
+
+func TestBackEndSendsToEveryKindOfTarget(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) store.Config{
+		"standalone": func(t *testing.T) store.Config { return storeConfig(testredis.Start(t).Addr) },
+		"cluster": func(t *testing.T) store.Config {
+			cfg := storeConfig("")
+			cfg.Mode, cfg.Addresses = store.Cluster, testredis.StartCluster(t, 3).Addrs()
+			return cfg
+		},
+	} {
+		t.Run(name, func(t *testing.T) { sendToEveryKindOfTarget(t, startPlatform(t, start(t), 2)) })
+	}
+}
+
+func sendToEveryKindOfTarget(t *testing.T, p *platform) {
+	ctx := t.Context()
+	alice, bob := p.login(0, ticket{User: "alice"}, "phone"), p.login(1, ticket{User: "bob"}, "phone")
+	if _, err := p.CreateGroup(ctx, client.NewGroup{ID: "{team}/1", Owner: "alice", Members: []string{"bob", "carol"}}); err != nil {
+		t.Fatal(err)
+	}
+	content := json.RawMessage(`{"n": 1.50, "s":"你好 😀"}`)
+	for _, m := range []client.BackendMessage{
+		{ID: "1", User: "alice", Content: content},
+		{ID: "2", Users: []string{"bob", "carol", "bob"}, Content: content},
+		{ID: "3", Group: "{team}/1", Content: content},
+		{ID: "4", Everyone: true, Content: content},
+	} {
+		m.From = "shop"
+		var first client.BackendReceipt
+		for round := range 2 { // a repetition changes nothing, but for a message to everyone, which is not stored
+			receipt, err := p.Send(ctx, m)
+			if err != nil || receipt.ID != m.ID || receipt.Time.IsZero() {
+				t.Fatalf("message %s: %+v, %v", m.ID, receipt, err)
+			}
+			if round == 1 && (receipt.MsgID != first.MsgID || !cmp.Equal(receipt.Results, first.Results)) {
+				t.Errorf("repeated: %+v after %+v", receipt, first)
+			}
+			if first = receipt; m.Everyone {
+				if receipt.Gateways != 2 || receipt.Reached != 2 {
+					t.Errorf("everyone: %+v", receipt)
+				}
+				break
+			}
+		}
+		for i, r := range first.Results {
+			if r.User != m.Users[i] || r.Status != "stored" || r.MsgID == "" {
+				t.Errorf("result %d: %+v", i, r)
+			}
+		}
+	}
+	text := "shop>: " + string(content)
+	group := "shop>{team}/1: " + string(content)
+	for _, c := range []*inbox{alice, bob} {
+		got := p.collect(c, 3)
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{text, text, group}, got); diff != "" {
+			t.Errorf("%s: %s", c.UserID(), diff)
+		}
+		p.nothingMore(c)
+	}
+	// Carol was not there; what was stored waits for her.
+	carol := p.login(0, ticket{User: "carol"}, "phone")
+	if diff := cmp.Diff([]string{text, group}, p.collect(carol, 2)); diff != "" {
+		t.Error(diff)
+	}
+	var refused *client.APIError
+	if _, err := p.Send(ctx, client.BackendMessage{From: "shop", Group: "none", Content: content}); !errors.As(err, &refused) || refused.Code != "group_not_found" {
+		t.Errorf("to a group that is not there: %v", err)
+	}
+}
+
+// A back end's ids are apart from those of clients, even if it sends in a client's name.
+func TestIDsOfTheBackEndAreItsOwn(t *testing.T) {
+	p, ctx := startPlatform(t, storeConfig(testredis.Start(t).Addr), 1), t.Context()
+	alice, bob := p.login(0, ticket{User: "alice"}, "phone"), p.login(0, ticket{User: "bob"}, "phone")
+	if _, err := alice.Send(ctx, client.Outgoing{To: "bob", ClientMsgID: "1", Content: json.RawMessage(`"hers"`)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Send(ctx, client.BackendMessage{ID: "1", From: "alice", User: "bob", Content: json.RawMessage(`"ours"`)}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`alice>: "hers"`, `alice>: "ours"`}, p.collect(bob, 2)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// While Redis is away nothing is said to be sent, and what was refused can be sent again and comes once.
+func TestNothingIsSaidToBeSentWhileRedisIsAway(t *testing.T) {
+	redis := testredis.StartWith(t, testredis.Options{AOF: true, Args: []string{"--appendfsync", "always"}})
+	p, ctx := startPlatform(t, storeConfig(redis.Addr), 2), t.Context()
+	if _, err := p.CreateGroup(ctx, client.NewGroup{ID: "team", Members: []string{"alice", "bob"}}); err != nil {
+		t.Fatal(err)
+	}
+	alice := p.login(0, ticket{User: "alice"}, "phone")
+	messages := []client.BackendMessage{{User: "alice"}, {Users: []string{"alice", "bob"}}, {Group: "team"}}
+	for i := range messages {
+		m := &messages[i]
+		m.From, m.ID, m.Content = "shop", strconv.Itoa(i), json.RawMessage(strconv.Itoa(i))
+	}
+	redis.Kill()
+	for _, m := range messages {
+		var refused *client.APIError
+		receipt, err := p.Send(ctx, m)
+		if !errors.As(err, &refused) || refused.Status != 503 || refused.Code != "unavailable" || receipt.ID != m.ID {
+			t.Errorf("message %s with Redis away: %+v, %v", m.ID, receipt, err)
+		}
+		for _, r := range receipt.Results {
+			if r.Status == "stored" {
+				t.Errorf("message %s is said to be stored: %+v", m.ID, receipt)
+			}
+		}
+	}
+	redis.Restart()
+	for _, m := range messages {
+		eventually(t, func() error {
+			_, err := p.Send(ctx, m)
+			return err
+		})
+	}
+	got := p.collect(alice, 3)
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"shop>: 0", "shop>: 1", "shop>team: 2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	p.nothingMore(alice)
+}
+
+// Without a gateway nothing can be sent; with the next one it can.
+func TestMessagesGoByWhicheverGatewayIsThere(t *testing.T) {
+	p, ctx := startPlatform(t, storeConfig(testredis.Start(t).Addr), 2), t.Context()
+	send := func(id string) error {
+		_, err := p.Send(ctx, client.BackendMessage{ID: id, From: "shop", User: "alice", Content: json.RawMessage(`"` + id + `"`)})
+		return err
+	}
+	for i, g := range p.gateways {
+		if err := send(fmt.Sprint("with gateway ", i)); err != nil {
+			t.Error(err)
+		}
+		g.stop()
+	}
+	var refused *client.APIError
+	if err := send("lost"); !errors.As(err, &refused) || refused.Status != 503 {
+		t.Errorf("without a gateway: %v", err)
+	}
+	p.startGateway("gateway-2")
+	if err := send("with gateway 2"); err != nil {
+		t.Error(err)
+	}
+	alice := p.login(2, ticket{User: "alice"}, "phone")
+	want := []string{`shop>: "with gateway 0"`, `shop>: "with gateway 1"`, `shop>: "with gateway 2"`}
+	if diff := cmp.Diff(want, p.collect(alice, 3)); diff != "" {
+		t.Error(diff)
+	}
+}
