@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func TestRandomSchedulesWithFullMailboxes(t *testing.T) {
 func TestRandomSchedulesOnRedisCluster(t *testing.T) {
 	t.Parallel()
 	suite{
-		set: Setting{Gateways: 3, Cluster: true}, worlds: 1, opts: check.Options{AckTime: ackTime},
+		set: Setting{Gateways: 3, Cluster: true}, worlds: 1, opts: check.Options{AckTime: ackTime, StoreLag: time.Second},
 		config: func(t *testing.T) WorldConfig { return WorldConfig{Redis: StartReplicated(t)} },
 	}.run(t, seeds(t, 4))
 }
@@ -182,10 +183,10 @@ func report(t *testing.T, w *World, s Schedule, r Result) {
 	}
 	t.Logf("violations: %v", count)
 	t.Logf("the schedule:\n%s", s)
-	if os.Getenv("CHAOS_SEED") != "" {
-		for _, e := range r.History {
-			t.Log(e)
-		}
-		t.Log(w.Logs())
+	var history strings.Builder
+	for _, e := range r.History {
+		fmt.Fprintln(&history, e)
 	}
+	t.Logf("the history:\n%s", history.String())
+	t.Logf("the gateways:\n%s", w.Logs())
 }

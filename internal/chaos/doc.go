@@ -6,7 +6,7 @@
 // same time: processes and the network decide about that. Environment variables of the tests:
 //
 //	CHAOS_SCHEDULES  how many random schedules each test runs, instead of the few that fit into every run of all tests
-//	CHAOS_SEED       run the schedule of this seed only, and print the whole history when it fails; choose a test with -run
+//	CHAOS_SEED       run the schedule of this seed only; choose a test with -run
 //	CHAOS_SCHEDULE   run the schedule in this file instead, with CHAOS_SEED
 //	CHAOS_REPEAT     run each schedule that often
 //	CHAOS_SHRINK     when a schedule fails, drop what the failure does not need, and print what is left

@@ -172,7 +172,8 @@ func (r *run) unaccepted() []string {
 	for user, messages := range r.messages {
 		c := r.anyClient(user)
 		for i, m := range messages {
-			if r.answer(m.frame.ClientMsgID) == 200 || m.forGood || i%2 == 0 || c == nil {
+			code := wire.Code(r.answer(m.frame.ClientMsgID))
+			if code != 0 && !code.Retryable() || m.forGood || i%2 == 0 || c == nil {
 				continue
 			}
 			list = append(list, m.frame.ClientMsgID)

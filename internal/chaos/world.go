@@ -193,6 +193,7 @@ func (w *World) doRedis(step Step) {
 	case PauseRedis:
 		w.cfg.Redis.Pause(step.N, step.For)
 	case KillRedis, FailOver:
+		w.record(check.RedisDied, "")
 		w.cfg.Redis.Kill(step.N, step.For)
 	case ForgetRedis:
 		w.cfg.Redis.Forget()

@@ -200,15 +200,16 @@ func (d *digest) lie(i int, c *conn) (r Rule, detail string) {
 }
 
 // marked: what comes again on a connection is marked, and only that.
-func marked(d *digest, _ Options) []Violation {
+func marked(d *digest, o Options) []Violation {
 	var list []Violation
 	for _, c := range d.connOrder {
+		written := d.written(c, o)
 		seen := map[string]int{}
 		for _, i := range c.deliveries {
 			e := d.h[i]
 			first, again := seen[e.MsgID]
 			switch {
-			case again && !e.Redelivered:
+			case again && !e.Redelivered && !d.forgotten(i, c, written):
 				list = append(list, d.violation(Repeated, e.MsgID, first, i))
 			case !again && e.Redelivered:
 				list = append(list, d.violation(Marked, e.MsgID, i))

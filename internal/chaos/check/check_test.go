@@ -267,6 +267,25 @@ func TestHistory(t *testing.T) {
 			b.close(true)
 			s.login("b", "d").get("a", "m1")
 		}},
+		{name: "the store died before it knew of the acknowledgement", tell: func(s *story) {
+			a, b := s.login("a", "d"), s.login("b", "d")
+			a.accepted("b", "m1")
+			b.get("a", "m1")
+			b.ack("a", "m1")
+			s.note(RedisHit)
+			s.note(RedisDied)
+			b.get("a", "m1")
+		}},
+		{name: "the store died after it knew of the acknowledgement", want: []Rule{AckIgnored, Repeated}, tell: func(s *story) {
+			a, b := s.login("a", "d"), s.login("b", "d")
+			a.accepted("b", "m1")
+			b.get("a", "m1")
+			b.ack("a", "m1")
+			s.wait(2 * time.Second)
+			s.note(RedisHit)
+			s.note(RedisDied)
+			b.get("a", "m1")
+		}},
 		{name: "an earlier one is not acknowledged: both may come again", tell: func(s *story) {
 			a, b := s.login("a", "d"), s.login("b", "d")
 			a.accepted("b", "m1")

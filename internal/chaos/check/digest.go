@@ -45,11 +45,12 @@ type digest struct {
 	changes   map[deviceKey][]*change // of membership, by group and user
 	asked     map[string]*change      // by request and user
 	acks      map[string][]int        // user to acknowledgements sent
+	died      int                     // when the store died first; never if it did not
 }
 
 func newDigest(h []Event) *digest {
 	d := &digest{
-		h: h, messages: map[string]*message{}, byContent: map[string]*message{}, byID: map[string]*message{},
+		h: h, died: never, messages: map[string]*message{}, byContent: map[string]*message{}, byID: map[string]*message{},
 		conns: map[int]*conn{}, devices: map[deviceKey][]*conn{}, changes: map[deviceKey][]*change{}, acks: map[string][]int{},
 		asked: map[string]*change{},
 	}
@@ -93,6 +94,10 @@ func (d *digest) add(i int, e Event) {
 	case Closed:
 		if c := d.conns[e.Conn]; c != nil {
 			c.closed, c.clean = i, e.Clean
+		}
+	case RedisDied:
+		if d.died == never {
+			d.died = i
 		}
 	case MemberSent:
 		key, c := deviceKey{e.Group, e.User}, &change{sent: i, ok: never, joins: e.Joins}

@@ -25,6 +25,7 @@ const (
 	GatewayHit             // Gateway: from now on it may forget what it has not written
 	GatewayUp              // Gateway: a fresh process, or one that was stopped continues
 	RedisHit               // the store stops to answer
+	RedisDied              // and ends: what it was not told, or not for long enough, is forgotten
 	RedisUp                // it answers again
 	Healed                 // nothing is done to anybody from here on
 	Overdue                // after Healed, the time for everything to arrive is over
@@ -32,7 +33,7 @@ const (
 
 var kinds = [...]string{
 	"login sent", "login ok", "sent", "answered", "delivered", "ack sent", "acked", "closed", "member sent", "member ok",
-	"gateway hit", "gateway up", "redis hit", "redis up", "healed", "overdue",
+	"gateway hit", "gateway up", "redis hit", "redis died", "redis up", "healed", "overdue",
 }
 
 // Event is one line of a history. Fields that its kind does not name stay zero.
@@ -92,6 +93,9 @@ type Options struct {
 	Cap int
 	// AckTime is how long after its answer an acknowledgement may be unwritten.
 	AckTime time.Duration
+	// StoreLag is for how long the store may forget something when it dies: the lag of its replicas. Zero is for one that
+	// syncs everything before it answers.
+	StoreLag time.Duration
 }
 
 // Rule is a promise that can be broken.
