@@ -60,7 +60,7 @@ func (c *command) config(logger *slog.Logger) (gateway.Config, error) {
 		Listen: c.Listen, PeerListen: c.PeerListen, OpsListen: c.OpsListen, AdvertiseAddress: c.AdvertiseAddress,
 		AllowedOrigins: c.AllowedOrigins,
 		AllowBroadcast: c.AllowBroadcast, AllowOnlineList: c.AllowOnlineList, DenyClientGroups: !c.AllowClientGroups,
-		IdleTimeout: c.IdleTimeout, LoginTimeout: c.LoginTimeout,
+		RedeliveryDelay: c.RedeliveryDelay, IdleTimeout: c.IdleTimeout, LoginTimeout: c.LoginTimeout,
 		ShutdownDelay: c.ShutdownDelay, DrainWindow: c.DrainWindow, DrainMaxReconnectsPerSecond: c.DrainMaxReconnectsPerSecond,
 	}
 	c.Limits.apply(&cfg)

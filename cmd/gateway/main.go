@@ -36,6 +36,8 @@ type command struct {
 	AllowOnlineList   bool     `help:"Let clients ask who is online."`
 	AllowClientGroups bool     `default:"true" negatable:"" help:"Let clients make and change groups; without, only back ends may."`
 
+	RedeliveryDelay time.Duration `default:"5s" help:"How long a client may acknowledge nothing until it is sent again what it has not acknowledged; twice as long each time."`
+
 	IdleTimeout  time.Duration `default:"30s" help:"How long a client may be silent. It is pinged at half of it."`
 	LoginTimeout time.Duration `default:"10s" help:"How long a client may take to log in."`
 

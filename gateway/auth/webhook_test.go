@@ -322,10 +322,12 @@ func TestSlowWebhookIsGivenUp(t *testing.T) {
 	}
 	// One that sends its answer byte by byte, too.
 	h.behave(func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		for r.Context().Err() == nil {
 			_, _ = w.Write([]byte(" "))
 			w.(http.Flusher).Flush()
-			time.Sleep(time.Millisecond)
+			<-tick.C
 		}
 	})
 	if got := outcome(t, a, "alice's"); got != "later" {
