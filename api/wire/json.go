@@ -42,20 +42,34 @@ func parseType(data []byte, v span) (Type, error) {
 	if !v.exists() || v.isNull(data) {
 		return 0, Errorf(CodeBadField, `field "type" is missing`)
 	}
-	var text string
-	switch c := v.first(data); {
+	text := v.of(data)
+	switch c := text[0]; {
 	case c == '"':
-		text = unquote(v.of(data))
+		if text = text[1 : len(text)-1]; bytes.IndexByte(text, '\\') >= 0 {
+			text = []byte(unquote(v.of(data)))
+		}
 	case c == '-' || c >= '0' && c <= '9':
-		text = string(v.of(data))
 	default:
 		return 0, Errorf(CodeBadField, `field "type" must be a string or a number`)
 	}
-	n, err := strconv.ParseUint(text, 10, 8)
-	if err != nil || !Type(n).Known() || len(text) > 1 && text[0] == '0' {
-		return 0, unknownType(text)
+	if n, ok := parseSmall(text); ok && Type(n).Known() {
+		return Type(n), nil
 	}
-	return Type(n), nil
+	return 0, unknownType(string(text))
+}
+
+// parseSmall reads a number below 256 without leading zeros.
+func parseSmall(digits []byte) (n int, ok bool) {
+	if len(digits) == 0 || len(digits) > 3 || len(digits) > 1 && digits[0] == '0' {
+		return 0, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n, n < len(frames)
 }
 
 func unknownType(text string) error {
