@@ -267,7 +267,7 @@ func (q *messageRequest) outcome(p *peerv1.Published) (messageAnswer, error) {
 		gateways, reached := p.GetGateways(), p.GetReached()
 		answer.Gateways, answer.Reached = &gateways, &reached
 		if worst.OK() && reached == 0 {
-			worst, message = wire.CodeUnavailable, "no gateway took the message"
+			worst = wire.CodeUnavailable
 		}
 	}
 	if worst.OK() {
@@ -305,7 +305,7 @@ func (q *messageRequest) results(p *peerv1.Published) (results []recipientResult
 	return results, worst
 }
 
-// publishError is the error of this API for a code of the WebSocket protocol.
+// publishError is the error of this API for a code of the WebSocket protocol, whose message is about frames.
 func publishError(code wire.Code, message string) *requestError {
 	e := &requestError{http.StatusInternalServerError, codeInternal, "a fault of the gateway; see its log, and send the message again with the same id"}
 	switch code {
@@ -326,10 +326,7 @@ func publishError(code wire.Code, message string) *requestError {
 	case wire.CodeForbidden:
 		e = &requestError{http.StatusForbidden, codeForbidden, "not allowed"}
 	case wire.CodeMalformed, wire.CodeBadField:
-		e = &requestError{http.StatusBadRequest, codeInvalidArgument, "the gateway does not understand the message"}
-	}
-	if message != "" && code != wire.CodeInternal {
-		e = &requestError{e.status, e.code, message}
+		e = &requestError{http.StatusBadRequest, codeInvalidArgument, "the gateway refuses the message: " + message}
 	}
 	return e
 }

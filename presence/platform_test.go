@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -409,4 +410,119 @@ func TestMessagesGoByWhicheverGatewayIsThere(t *testing.T) {
 	if diff := cmp.Diff(want, p.collect(alice, 3)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// The largest messages that the API takes go through, and what is above is refused before anything is stored.
+func TestLargestMessages(t *testing.T) {
+	p, ctx := startPlatform(t, storeConfig(testredis.Start(t).Addr), 2), t.Context()
+	var users []string
+	for i := range 2000 {
+		users = append(users, fmt.Sprintf("user-%04d", i))
+	}
+	if _, err := p.CreateGroup(ctx, client.NewGroup{ID: "all", Members: users}); err != nil {
+		t.Fatal(err)
+	}
+	text := func(size int) json.RawMessage { return json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`) }
+	last := p.login(1, ticket{User: users[999]}, "phone")
+	for i, m := range []client.BackendMessage{
+		{User: users[999], Content: text(64 << 10)},
+		{Users: users[:1000], Content: text(4 << 10)},
+		{Group: "all", Content: text(2 << 10)},
+	} {
+		m.From, m.ID = "shop", strconv.Itoa(i)
+		if _, err := p.Send(ctx, m); err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+		if got := <-last.messages; !cmp.Equal(got.Content, m.Content) {
+			t.Errorf("message %d came with %d bytes", i, len(got.Content))
+		}
+	}
+	for code, m := range map[string]client.BackendMessage{
+		"too_large":      {User: users[999], Content: text(64<<10 + 1)},
+		"too_many_users": {Users: users[:1001], Content: text(10)},
+		"too_much":       {Group: "all", Content: text(2<<10 + 200)},
+	} {
+		m.From = "shop"
+		var refused *client.APIError
+		if _, err := p.Send(ctx, m); !errors.As(err, &refused) || refused.Code != code {
+			t.Errorf("want %s: %v", code, err)
+		}
+	}
+	p.nothingMore(last)
+}
+
+// Redis dies in the middle of a fan-out to 2,000 members. The same request, sent again until it is confirmed, gives every
+// member the message once.
+func TestInterruptedFanOutIsFinishedBySendingAgain(t *testing.T) {
+	redis := testredis.StartWith(t, testredis.Options{AOF: true, Args: []string{"--appendfsync", "always"}})
+	p, ctx := startPlatform(t, storeConfig(redis.Addr), 2), t.Context()
+	var users []string
+	for i := range 2000 {
+		users = append(users, fmt.Sprintf("user-%04d", i))
+	}
+	eventually(t, func() error {
+		_, err := p.CreateGroup(ctx, client.NewGroup{ID: "all", Members: users, Key: "key"})
+		return err
+	})
+	m := client.BackendMessage{ID: "1", From: "shop", Group: "all", Content: json.RawMessage(`"hello"`)}
+	keys, _ := redis.MustDo("DBSIZE").(int64)
+	first := make(chan error, 1)
+	go func() {
+		_, err := p.Send(ctx, m)
+		first <- err
+	}()
+	eventually(t, func() error {
+		if n, _ := redis.MustDo("DBSIZE").(int64); n < keys+500 {
+			return fmt.Errorf("%d keys", n)
+		}
+		return nil
+	})
+	redis.Kill()
+	t.Logf("the interrupted request ended with: %v", <-first)
+	redis.Restart()
+	eventually(t, func() error {
+		_, err := p.Send(ctx, m)
+		return err
+	})
+	for _, i := range []int{0, 1, 250, 500, 501, 750, 999, 1000, 1500, 1998, 1999} {
+		c := p.login(i%2, ticket{User: users[i]}, "phone")
+		if diff := cmp.Diff([]string{`shop>all: "hello"`}, p.collect(c, 1)); diff != "" {
+			t.Error(diff)
+		}
+		p.nothingMore(c)
+		c.Close()
+	}
+}
+
+func TestChangesAreMeasured(t *testing.T) {
+	p, ctx := startPlatform(t, storeConfig(testredis.Start(t).Addr), 1), t.Context()
+	if _, err := p.CreateGroup(ctx, client.NewGroup{ID: "g"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.CreateGroup(ctx, client.NewGroup{ID: "g"}); err == nil {
+		t.Fatal("a group was created twice")
+	}
+	if _, err := p.Send(ctx, client.BackendMessage{From: "shop", Group: "none", Content: json.RawMessage(`1`)}); err == nil {
+		t.Fatal("sent to no group")
+	}
+	if err := p.Disconnect(ctx, "alice", client.Disconnection{Device: "phone"}); err != nil {
+		t.Fatal(err)
+	}
+	code, metrics := get(t, "http://"+p.OpsAddr().String()+"/metrics")
+	for _, want := range []string{
+		`imcluster_presence_group_changes_total{change="create",result="ok"} 1`,
+		`imcluster_presence_group_changes_total{change="create",result="refused"} 1`,
+		`imcluster_presence_message_duration_seconds_count{result="group_not_found",target="group"} 1`,
+		`imcluster_presence_revocations_total{result="ok",scope="device"} 1`,
+		`imcluster_presence_request_duration_seconds_count{code="409",method="POST",route="/v1/groups"} 1`,
+	} {
+		if code != 200 || !strings.Contains(withoutScope(metrics), want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+// withoutScope removes the labels that the exporter adds to all series.
+func withoutScope(metrics string) string {
+	return regexp.MustCompile(`otel_scope_[a-z_]+="[^"]*",`).ReplaceAllString(metrics, "")
 }
