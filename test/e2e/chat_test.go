@@ -33,7 +33,7 @@ func TestTwoUsersOnTwoPodsChat(t *testing.T) {
 
 	one.send(`{"type":"80","fromId":"1","toId":"2","content":{"contentType":1,"body":"测试消息"}}`)
 	sent := one.read()
-	if sent["type"] != "81" || sent["code"] != float64(201) || sent["msgId"] == "" {
+	if sent["type"] != "81" || sent["code"] != float64(200) || sent["msgId"] == "" {
 		t.Errorf("the sender was answered %v", sent)
 	}
 	got := two.read()
