@@ -24,7 +24,7 @@ type membership interface {
 
 	Append(user string, msg *store.Record, done func(store.Appended, error))
 	Peek(user string, done func(tail uint64, holders []store.Holder, err error))
-	Read(ctx context.Context, user string, from uint64, limit, bytes int) (store.Mail, error)
+	Read(ctx context.Context, user, device string, from uint64, limit, bytes int) (store.Mail, error)
 	Ack(s store.Session, seq uint64, done func(error))
 	Tails(ctx context.Context, users []string) ([]uint64, error)
 

@@ -160,11 +160,11 @@ func (c *conn) readPage() {
 		from, limit = c.nextSeq, max(1, min(limit, messages))
 	}
 	m.raised = false
-	user := c.user
+	user, device := c.user, c.device
 	c.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(c.g.ctx, readTimeout)
-	page, err := c.g.registry().Read(ctx, user, from, limit, pageBytes)
+	page, err := c.g.registry().Read(ctx, user, device, from, limit, pageBytes)
 	cancel()
 	c.g.metrics.reads.Add(1)
 
@@ -174,7 +174,7 @@ func (c *conn) readPage() {
 		return
 	}
 	m.reading = false
-	if err == nil && len(page.Records) == 0 && page.Tail >= max(1, from) {
+	if err == nil && len(page.Records) == 0 && page.Tail >= max(1, page.First) {
 		err = errNoRecords
 	}
 	switch {

@@ -141,7 +141,7 @@ func (m *worldMember) Peek(user string, done func(uint64, []store.Holder, error)
 	m.lane.run(func() { done(tail, holders, err) })
 }
 
-func (m *worldMember) Read(_ context.Context, user string, from uint64, limit, _ int) (store.Mail, error) {
+func (m *worldMember) Read(_ context.Context, user, _ string, from uint64, limit, _ int) (store.Mail, error) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	if m.w.down {

@@ -125,11 +125,12 @@ func (o *op) encodeMail(l *lanes) {
 		&o.session.Device, &o.mail.upTo, &o.mail.day, cfg.MaxBytes/cfg.MaxMessages)
 }
 
-// Read reads a mailbox from a number on: up to limit records, and up to so many bytes of data, but one record at least.
-// It goes around the lanes: what was appended before it was called, and is done, is there. Errors: ErrUnavailable.
-func (m *Member) Read(ctx context.Context, user string, from uint64, limit, bytes int) (Mail, error) {
+// Read reads a mailbox for a device from a number on, leaving out what the device has acknowledged: that may be under
+// another number, if the mailbox was renumbered. It returns up to limit records, and up to so many bytes of data, but one
+// record at least. It goes around the lanes: what was appended before it was called, and is done, is there. Errors: ErrUnavailable.
+func (m *Member) Read(ctx context.Context, user, device string, from uint64, limit, bytes int) (Mail, error) {
 	s, part := m.store, Partition(user)
-	r := eval(part, readScript, []string{s.keys.userKey(part, user), s.keys.mailKey(part, user)}, from, max(1, limit), bytes)
+	r := eval(part, readScript, []string{s.keys.userKey(part, user), s.keys.mailKey(part, user)}, from, max(1, limit), bytes, device)
 	if err := s.exchange(ctx, r); err != nil {
 		return Mail{}, fmt.Errorf("read mailbox: %w", err)
 	}

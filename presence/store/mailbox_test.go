@@ -50,7 +50,7 @@ func (g *gateway) ack(s Session, seq uint64) {
 // read reads what waits from a number on.
 func (g *gateway) read(user string, from uint64) Mail {
 	g.t.Helper()
-	m, err := g.member.Read(context.Background(), user, from, 1000, 1<<20)
+	m, err := g.member.Read(context.Background(), user, "nobody", from, 1000, 1<<20)
 	if err != nil {
 		g.t.Fatalf("read: %v", err)
 	}
@@ -242,7 +242,7 @@ func TestBytesOfAMailboxAreBounded(t *testing.T) {
 	if m := g.read("alice", 0); len(m.Records) != 32 || m.Missed != 0 {
 		t.Fatalf("%d records, %d missed", len(m.Records), m.Missed)
 	}
-	if m, err := g.member.Read(t.Context(), "alice", 0, 100, 2500); err != nil || len(m.Records) != 1 {
+	if m, err := g.member.Read(t.Context(), "alice", "nobody", 0, 100, 2500); err != nil || len(m.Records) != 1 {
 		t.Fatalf("%d records in 2500 bytes, %v", len(m.Records), err)
 	}
 	g.ack(s, g.read("alice", 0).Tail)

@@ -1,10 +1,12 @@
--- read.lua reads a mailbox from a number on.
+-- read.lua reads a mailbox from a number on, but nothing that the device has acknowledged: its number may be one of before
+-- the mailbox was renumbered, when everything would be read again.
 -- KEYS: 1 user  2 mailbox
--- ARGV: 1 number  2 most records  3 most bytes, but one record at least
+-- ARGV: 1 number  2 most records  3 most bytes, but one record at least  4 device
 -- Returns the number of the first record, the tail, how many were dropped between, and the records.
-local head = redis.call('HMGET', KEYS[1], 'h', 'o')
+local head = redis.call('HMGET', KEYS[1], 'h', 'o', 'd' .. ARGV[4])
 local from, h = tonumber(ARGV[1]), tonumber(head[1] or nil)
 if not h then return {int(from), '0', '0'} end
+from = math.max(from, cursor(head[3] or nil) + 1)
 local first = math.max(from, h)
 local reply = {int(first), int(h + redis.call('LLEN', KEYS[2]) - 1),
   int(math.max(0, h - math.max(from, tonumber(head[2] or nil) or h)))}
