@@ -43,7 +43,8 @@ type mailOp struct {
 	data    arg  // the caller's
 	unsure  bool // it may be stored: an attempt had no answer, or no replica confirmed it
 	lead    *op  // the first op of the same user in the call
-	content byte // which content of the call, from 1
+	content byte // which content of the call, from 1; 128 more if it is a whole record
+	shared  bool // of the first op with a content: another has the same
 	// Of the first op of a user: what the reply said, not yet told to the others.
 	statuses string
 	next     uint64
@@ -184,6 +185,12 @@ func (r *run) encode(l *lanes, w *worker) []any {
 	for _, o := range r.ops {
 		o.sent = true
 		o.mail.content = r.contentOf(o)
+	}
+	for _, o := range r.ops {
+		first := r.contents[o.mail.content-1]
+		if !first.mail.shared {
+			o.mail.content |= 128
+		}
 		lead := r.leadOf(o)
 		if lead == o {
 			o.user.set(k.user[o.part], o.session.User)
@@ -209,7 +216,12 @@ func (r *run) encode(l *lanes, w *worker) []any {
 	}
 	r.args = append(r.args, &w.now, &r.time, &r.score, &w.stamp, &r.room, &r.share, &r.kept, replicated, &r.count)
 	for _, o := range r.contents {
-		r.args = append(r.args, &o.mail.data)
+		if o.mail.shared {
+			r.args = append(r.args, &o.mail.data)
+			continue
+		}
+		o.entry.b = append(append(append(o.entry.b[:0], o.mail.id[:]...), w.time[:]...), o.mail.data.b...)
+		r.args = append(r.args, &o.entry)
 	}
 	for _, lead := range r.leads {
 		r.args = append(r.args, &lead.bucket)
@@ -222,9 +234,11 @@ func (r *run) encode(l *lanes, w *worker) []any {
 func (r *run) contentOf(o *op) byte {
 	for i, c := range r.contents {
 		if len(c.mail.data.b) == len(o.mail.data.b) && unsafe.SliceData(c.mail.data.b) == unsafe.SliceData(o.mail.data.b) {
+			c.mail.shared = true
 			return byte(i + 1)
 		}
 	}
+	o.mail.shared = false
 	r.contents = append(r.contents, o)
 	return byte(len(r.contents))
 }
@@ -262,19 +276,19 @@ func (w *worker) endAppends(v *view, wait *redis.Cmd) {
 	}
 }
 
-// parse reads "<first> <tail> <status of each>" and pairs of lines of sessions for each user.
+// parse reads "<tail> <status of each>" and pairs of lines of sessions for each user.
 func (r *run) parse(reply string, v *view) bool {
 	for _, lead := range r.leads {
 		one, rest, _ := strings.Cut(reply, "\x01")
 		reply = rest
 		head, sessions, _ := strings.Cut(one, "\n")
-		first, head, _ := strings.Cut(head, " ")
 		tail, status, ok := strings.Cut(head, " ")
 		if !ok || len(status)*planBytes != len(lead.bucket.b) {
 			return false
 		}
 		mail := &lead.mail
-		mail.statuses, mail.next, mail.tail = status, seqOf(first), seqOf(tail)
+		mail.statuses, mail.tail = status, seqOf(tail)
+		mail.next = mail.tail + 1 - uint64(strings.Count(status, "n")) //nolint:gosec // a count
 		mail.holders = parseHolders(sessions)
 		mail.holders, mail.settled = v.settle(mail.holders)
 	}

@@ -81,6 +81,9 @@ func (a *arg) set(parts ...string) {
 	}
 }
 
+// keptBuffer is how large a buffer of a pooled op may be: records are copied into one.
+const keptBuffer = 4 << 10
+
 var ops = sync.Pool{New: func() any { return &op{done: make(chan struct{}, 1)} }}
 
 func newOp(k kind, part int, session Session) *op {
@@ -96,6 +99,9 @@ func newOp(k kind, part int, session Session) *op {
 // free gives an op back. Nobody may hold it any more.
 func (o *op) free() {
 	o.cmd, o.finish, o.locate, o.batch, o.reply, o.err, o.fixed, o.mail = nil, nil, nil, nil, nil, nil, nil, mailOp{}
+	if cap(o.entry.b) > keptBuffer {
+		o.entry.b = nil
+	}
 	ops.Put(o)
 }
 

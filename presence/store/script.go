@@ -41,6 +41,8 @@ var (
 	forgetLua string
 	//go:embed lua/mailbox.lua
 	mailboxLua string
+	//go:embed lua/depart.lua
+	departLua string
 	//go:embed lua/append.lua
 	appendLua string
 	//go:embed lua/ack.lua
@@ -97,11 +99,11 @@ var (
 
 	generationScript = newScript(generationLua)
 	doneScript       = newScript(doneLua)
-	registerScript   = newScript(mailboxLua, writeLua, seenLua, revokedLua, registerLua)
-	reassertScript   = newScript(mailboxLua, writeLua, revokedLua, reassertLua)
-	unregisterScript = newScript(mailboxLua, writeLua, seenLua, unregisterLua)
+	registerScript   = newScript(mailboxLua, departLua, writeLua, seenLua, revokedLua, registerLua)
+	reassertScript   = newScript(mailboxLua, departLua, writeLua, revokedLua, reassertLua)
+	unregisterScript = newScript(mailboxLua, departLua, writeLua, seenLua, unregisterLua)
 	splitScript      = newScript(seenLua, splitLua)
-	reapScript       = newScript(mailboxLua, seenLua, reapLua)
+	reapScript       = newScript(mailboxLua, departLua, seenLua, reapLua)
 	forgetScript     = newScript(forgetLua)
 
 	appendScript = newScript(mailboxLua, appendLua)
