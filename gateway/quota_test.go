@@ -13,54 +13,52 @@ import (
 	"github.com/imcluster/imcluster/gateway/auth"
 )
 
-// dialFrom connects from one of the addresses of the loopback network.
-func dialFrom(t *testing.T, g *Gateway, address, query string) (*client, *http.Response) {
+// dialFrom connects from one of the addresses of the loopback network. It returns nil and the answer if that was refused by
+// HTTP.
+func dialFrom(t *testing.T, g *Gateway, address, query string) (c *client, status int, header http.Header) {
 	t.Helper()
 	d := websocket.Dialer{NetDialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).DialContext}
 	ws, resp, err := d.DialContext(t.Context(), "ws://"+g.Addr().String()+"/ws"+query, nil)
-	if err != nil {
-		if resp == nil {
-			t.Fatal(err)
-		}
-		return nil, resp
+	if resp == nil {
+		t.Fatal(err)
 	}
 	resp.Body.Close()
+	if err != nil {
+		return nil, resp.StatusCode, resp.Header
+	}
 	t.Cleanup(func() { ws.Close() })
-	return &client{t, ws}, resp
+	return &client{t, ws}, resp.StatusCode, nil
 }
 
 func TestAddressWithTooManyConnectionsIsToldByFrameThenByHTTP(t *testing.T) {
 	g := startGateway(t, newWorld(), func(c *Config) { c.MaxConnectionsPerAddress = 2 })
-	one, _ := dialFrom(t, g, "127.0.0.2", "?token=a")
+	one, _, _ := dialFrom(t, g, "127.0.0.2", "?token=a")
 	one.expect(frame{"type": "11", "code": 200})
-	two, _ := dialFrom(t, g, "127.0.0.2", "?token=b")
+	two, _, _ := dialFrom(t, g, "127.0.0.2", "?token=b")
 	two.expect(frame{"type": "11", "code": 200})
 	// Connections that are refused but do not go away count, too.
 	var refused []*client
 	for range 4 {
-		c, _ := dialFrom(t, g, "127.0.0.2", "?token=c")
+		c, _, _ := dialFrom(t, g, "127.0.0.2", "?token=c")
 		if f := c.expect(frame{"type": "11", "code": 606}); f["delayMs"].(float64) < 1000 {
 			t.Errorf("%v asks to come back too soon", f)
 		}
 		refused = append(refused, c)
 	}
-	c, resp := dialFrom(t, g, "127.0.0.2", "?token=c")
-	if c != nil || resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("answered %d", resp.StatusCode)
+	if c, status, header := dialFrom(t, g, "127.0.0.2", "?token=c"); c != nil || status != http.StatusTooManyRequests || header.Get("Retry-After") == "" {
+		t.Errorf("answered %d", status)
 	}
-	resp.Body.Close()
 	for _, c := range refused {
 		c.expectClose(4606)
 		c.ws.Close()
 	}
-	other, _ := dialFrom(t, g, "127.0.0.3", "?token=d")
+	other, _, _ := dialFrom(t, g, "127.0.0.3", "?token=d")
 	other.expect(frame{"type": "11", "code": 200})
 	one.expectSilence()
 	two.ws.Close()
 	eventually(t, "there is room again", func() bool {
-		c, resp := dialFrom(t, g, "127.0.0.2", "?token=e")
+		c, _, _ := dialFrom(t, g, "127.0.0.2", "?token=e")
 		if c == nil {
-			resp.Body.Close()
 			return false
 		}
 		defer c.ws.Close()
@@ -107,7 +105,7 @@ func TestUsersAndAddressesHaveRatesForAllTheirConnections(t *testing.T) {
 			g := startGateway(t, newWorld(), func(c *Config) { c.MaxFramesPerSecond = -1; tc.limit(c) })
 			var clients []*client
 			for i := range 2 {
-				c, _ := dialFrom(t, g, tc.address[i], fmt.Sprintf("?token=%s&deviceId=d%d", tc.users[i], i))
+				c, _, _ := dialFrom(t, g, tc.address[i], fmt.Sprintf("?token=%s&deviceId=d%d", tc.users[i], i))
 				c.expect(frame{"type": "11", "code": 200})
 				clients = append(clients, c)
 			}

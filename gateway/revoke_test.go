@@ -112,4 +112,3 @@ func TestUserWithTooManyDevicesIsToldSo(t *testing.T) {
 	one.expectClose(websocket.CloseNormalClosure)
 	connect(t, b, "?token=alice&deviceId=three").expect("11", 200)
 }
-
