@@ -378,6 +378,19 @@ describe('the heartbeat', { timeout }, () => {
     assert.equal(client.state.status, 'waiting');
   });
 
+  it('keeps a connection that answers when the page is looked at again', async (t) => {
+    const { client, server, clock, states } = await fake(t);
+    client.connect();
+    const connection = await server.login();
+    await until(states, 'online');
+    clock.wake(true);
+    await connection.expect('40');
+    connection.send({ type: '41' });
+    await flush(client, connection);
+    clock.advance(5_000);
+    assert.equal(client.state.status, 'online');
+  });
+
   it('finds a dead connection within 5 s when the page is looked at again', async (t) => {
     const { client, server, clock, states } = await fake(t);
     client.connect();
