@@ -217,7 +217,7 @@ func (t *talker) say(fr *wire.Frame) {
 	fr.Content = fmt.Appendf(nil, `"%s %d"`, c.round, number)
 	m := &message{from: t, number: number, to: fr.Type, toID: fr.ToID + fr.GroupID}
 	for _, o := range c.talkers {
-		if o != nil && o.open && o.end == nil && fr.Type == wire.TypeChat && o.user == fr.ToID {
+		if o != nil && o.open && o.end == nil && (o.user == fr.ToID || o.user != t.user && fr.GroupID == c.lastGroup()) {
 			m.due = append(m.due, o)
 		}
 	}
@@ -333,13 +333,39 @@ func (c *conversation) said(fr wire.Frame) bool {
 	return !strings.Contains(string(fr.Content), c.round)
 }
 
-// check waits for what must come, and makes sure that nothing else does and that nothing is left.
-func (c *conversation) check() {
+// lastGroup is that of everybody who is still there at the end.
+func (c *conversation) lastGroup() string { return "end-" + c.round }
+
+// sayToAll lets somebody say a last thing to all others, whatever happened before.
+func (c *conversation) sayToAll() {
+	var there []*talker
+	var users []string
 	for _, t := range c.talkers {
-		if t != nil {
-			t.settle()
+		if t == nil {
+			continue
+		}
+		if t.settle(); t.open && !t.ended() {
+			there, users = append(there, t), append(users, t.user)
 		}
 	}
+	if len(there) == 0 {
+		return
+	}
+	speaker := there[0]
+	speaker.send(&wire.Frame{Type: wire.TypeGroup, Action: wire.GroupCreate, GroupID: c.lastGroup(), Users: users})
+	speaker.settle()
+	speaker.say(&wire.Frame{Type: wire.TypeGroupChat, GroupID: c.lastGroup()})
+	speaker.settle()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.messages[string(speaker.last.Content)]; !m.accepted && speaker.end == nil {
+		c.Errorf("the last message of %s was not accepted", speaker.user)
+	}
+}
+
+// check waits for what must come, and makes sure that nothing else does and that nothing is left.
+func (c *conversation) check() {
+	c.sayToAll()
 	c.mu.Lock()
 	messages := c.messages
 	c.mu.Unlock()
