@@ -73,3 +73,24 @@ func TestChatThatCannotConnectAgainCanBeLeft(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, carol.out.String())
 	}
 }
+
+// Messages that came while the chat was closed are there when it is opened again.
+func TestChatShowsWhatItMissed(t *testing.T) {
+	startPlatform(t)
+	bob := startChat("--token=bob")
+	bob.out.waitFor(t, "Logged in as bob")
+	fmt.Fprintln(bob.keys, ":q")
+	<-bob.code
+	if code, _, errs := imctl(t, "send", "--token=alice", "--to=bob", "--client-msg-id=1", "wake up"); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs := imctl(t, "send", "--token=alice", "--to=bob", "--client-msg-id=1", "--protobuf", "wake up"); code != 0 {
+		t.Fatal(errs)
+	}
+	bob = startChat("--token=bob", "--protobuf")
+	bob.out.waitFor(t, "alice: wake up")
+	fmt.Fprintln(bob.keys, ":q")
+	if code := <-bob.code; code != 0 || strings.Count(bob.out.String(), "wake up") != 1 {
+		t.Errorf("exit code %d\n%s", code, bob.out.String())
+	}
+}

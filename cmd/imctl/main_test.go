@@ -160,6 +160,25 @@ func TestChatOnTwoTerminals(t *testing.T) {
 	fmt.Fprintln(bob.keys, "hi \x1b[31malice")
 	alice.out.waitFor(t, "bob: hi \ufffd[31malice")
 	bob.out.waitFor(t, `"event":"receipt"`)
+	fmt.Fprintln(alice.keys, "to everybody")
+	bob.out.waitFor(t, `"body":"to everybody"`)
+	fmt.Fprintln(alice.keys, ":olu")
+	alice.out.waitFor(t, "2 online: alice bob")
+	fmt.Fprintln(alice.keys, ":g create team bob")
+	alice.out.waitFor(t, "Group team: create done; 2 members.")
+	fmt.Fprintln(alice.keys, ":g use team")
+	fmt.Fprintln(alice.keys, "to the team")
+	bob.out.waitFor(t, `"groupId":"team"`)
+	fmt.Fprintln(bob.keys, ":g members team")
+	bob.out.waitFor(t, `"owner":"alice","users":["alice","bob"]`)
+	fmt.Fprintln(bob.keys, ":g delete team")
+	bob.out.waitFor(t, `refused with code 306`)
+	fmt.Fprintln(alice.keys, ":g nonsense")
+	alice.out.waitFor(t, "usage: :g create")
+	fmt.Fprintln(alice.keys, ":to")
+	alice.out.waitFor(t, "Lines go to everybody.")
+	fmt.Fprintln(alice.keys, ":history 2")
+	alice.out.waitFor(t, "you to group team: to the team")
 	fmt.Fprintln(alice.keys, ";;text")
 	alice.out.waitFor(t, "Not sent: no user before ;;")
 	fmt.Fprintln(alice.keys, "bob;;")
@@ -190,7 +209,7 @@ func TestChatOnTwoTerminals(t *testing.T) {
 		return nil
 	})
 	if code, out, errs := imctl(t, "send", "--token=carol", "--to=alice", "one", "of", "many"); code != 0 ||
-		!strings.Contains(out, " alice") || !strings.Contains(out, " as ") {
+		!strings.HasPrefix(out, "Stored for alice at ") {
 		t.Errorf("%d %s %s", code, out, errs)
 	}
 	alice.out.waitFor(t, "carol: one of many")
@@ -250,7 +269,7 @@ func TestWrongKey(t *testing.T) {
 func TestDevCheckRunsTheDemonstration(t *testing.T) {
 	args := []string{"dev", "--check", "--gateway-listen=127.0.0.1:0,127.0.0.1:0", "--presence-listen=127.0.0.1:0"}
 	code, out, errs := imctl(t, args...)
-	if code != 0 || strings.Count(out, "✓") != 9 || !strings.Contains(out, "Demonstration passed") {
+	if code != 0 || strings.Count(out, "✓") != 10 || !strings.Contains(out, "Demonstration passed") {
 		t.Errorf("%d\n%s%s", code, out, errs)
 	}
 }

@@ -1,5 +1,5 @@
-// Package demo shows on real connections that an IMCluster does its job: two users on two different gateways chat, and
-// presence tells who is online, who is not, and who was never there.
+// Package demo shows on real connections that an IMCluster does its job: two users on two different gateways chat, a
+// message waits for one of them, and presence tells who is online, who is not, and who was never there.
 package demo
 
 import (
@@ -66,8 +66,7 @@ func Run(ctx context.Context, cfg Config) error {
 	// New names for every run: who takes part in it was never seen before.
 	run := strings.ToLower(rand.Text()[:6])
 	d := &demonstration{cfg: cfg, alice: newUser("alice-" + run), bob: newUser("bob-" + run), stranger: "carol-" + run}
-	defer d.alice.close()
-	defer d.bob.close()
+	defer func() { d.alice.close(); d.bob.close() }()
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) (string, error)
@@ -80,6 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 		{"carol, who never logged in, is unknown", d.strangerUnknown},
 		{"both are listed and counted", d.listed},
 		{stays, d.stay},
+		{"a message waits for bob, who is away", d.waits},
 		{"both log out", d.logOut},
 		{"presence sees both offline", d.bothOffline},
 	} {
@@ -183,26 +183,60 @@ func (d *demonstration) stay(ctx context.Context) (string, error) {
 // chat sends a text and waits until it has arrived and was acknowledged.
 func chat(ctx context.Context, from, to *user, text string) (string, error) {
 	start := time.Now()
-	receipt, err := from.conn.SendText(ctx, to.id, text)
+	receipt, err := send(ctx, from, to, text)
 	if err != nil {
 		return "", err
 	}
 	answered := time.Since(start)
+	if err := expect(ctx, from, to, text, receipt); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%q, stored after %s, acknowledged after %s", text, round(answered), round(time.Since(start))), nil
+}
+
+// send sends a text, which must be stored.
+func send(ctx context.Context, from, to *user, text string) (client.Receipt, error) {
+	receipt, err := from.conn.SendText(ctx, to.id, text)
+	if err == nil && !receipt.Stored() {
+		err = fmt.Errorf("the message was accepted with code %d, and not stored", receipt.Code)
+	}
+	return receipt, err
+}
+
+// expect waits for a message and acknowledges it.
+func expect(ctx context.Context, from, to *user, text string, receipt client.Receipt) error {
 	select {
 	case m := <-to.received:
 		if m.ID != receipt.MsgID || m.From != from.id || m.Text() != text {
-			return "", fmt.Errorf("another message arrived: %q from %s", m.Text(), m.From)
+			return fmt.Errorf("another message arrived: %q from %s", m.Text(), m.From)
 		}
-		arrived := time.Since(start)
-		if err := to.conn.Ack(ctx, m.ID); err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("%q, accepted after %s, arrived after %s, acknowledged", text, round(answered), round(arrived)), nil
+		return to.conn.Ack(ctx, m.ID)
 	case <-to.conn.Done():
-		return "", fmt.Errorf("%s was disconnected: %w", to.id, to.conn.Err())
+		return fmt.Errorf("%s was disconnected: %w", to.id, to.conn.Err())
 	case <-ctx.Done():
-		return "", fmt.Errorf("the message was accepted but did not arrive: %w", ctx.Err())
+		return fmt.Errorf("the message was stored but did not arrive: %w", ctx.Err())
 	}
+}
+
+// waits has bob log out, alice write, and bob find the message when he comes back.
+func (d *demonstration) waits(ctx context.Context) (string, error) {
+	const text = "are you there?"
+	if err := d.bob.logOut(ctx); err != nil {
+		return "", err
+	}
+	d.bob = newUser(d.bob.id)
+	receipt, err := send(ctx, d.alice, d.bob, text)
+	if err != nil {
+		return "", err
+	}
+	urls := d.cfg.GatewayURLs
+	if err := d.bob.logIn(ctx, d.cfg, urls[len(urls)-1]); err != nil {
+		return "", err
+	}
+	if err := expect(ctx, d.alice, d.bob, text, receipt); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%q, there when he logged in again", text), nil
 }
 
 func (d *demonstration) bothOnline(ctx context.Context) (string, error) {

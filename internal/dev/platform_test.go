@@ -49,7 +49,7 @@ func TestDemonstration(t *testing.T) {
 					t.Logf("%s: %s (%s), %v", s.Name, s.Detail, s.Took, s.Err)
 				},
 			})
-			if err != nil || steps != 9 {
+			if err != nil || steps != 10 {
 				t.Errorf("%d steps, %v", steps, err)
 			}
 		})
