@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import type { State } from '@imcluster/client';
+import { Code, ServerError, type State } from '@imcluster/client';
 import { logIn } from '../support/chatter.js';
 import { until } from '../support/client.js';
-import { GatewayPair } from '../support/platform.js';
+import { GatewayPair, jwt } from '../support/platform.js';
+import { Queue } from '../support/queue.js';
 
 const timeout = 60_000;
 
@@ -59,5 +60,38 @@ describe('when a gateway is killed', { timeout }, () => {
       contents.push((await bob.received.next()).content);
     }
     assert.deepEqual(contents, ['before', ...Array.from({ length: 20 }, (_, i) => i)]);
+  });
+});
+
+describe('a token that expires', { timeout }, () => {
+  let gateways: GatewayPair;
+  before(async () => {
+    gateways = await GatewayPair.start('jwt');
+  });
+  after(() => gateways?.stop());
+
+  it('is renewed on the open connection', async (t) => {
+    const asked = new Queue<boolean>();
+    const token = ({ expired }: { expired: boolean }) => {
+      asked.push(expired);
+      return jwt('alice', 2);
+    };
+    const { client, states } = await logIn(t, gateways.url, 'alice', { token });
+    await until(states, 'online');
+    for (let i = 0; i < 4; i++) {
+      assert.equal(await asked.next(), false); // one login, and three renewals
+    }
+    assert.ok((await client.ping()) >= 0);
+    assert.equal(states.size, 0, 'it was online all the while');
+  });
+
+  it('and was fixed, ends the session for good', async (t) => {
+    const { states } = await logIn(t, gateways.url, 'bob', { token: jwt('bob', 1) });
+    const { reason } = await until(states, 'closed');
+    assert.ok(reason instanceof ServerError && reason.code === Code.TokenExpired);
+  });
+
+  it('and is refused from the start, is told by its code', async (t) => {
+    await assert.rejects(logIn(t, gateways.url, 'carol', { token: 'carol' }), { code: Code.InvalidToken });
   });
 });

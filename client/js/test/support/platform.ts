@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -24,6 +25,17 @@ export async function startDev(): Promise<DevPlatform> {
   }
 }
 
+/** The key of pairs of gateways, for each other and for tokens. */
+const key = 'a key of 32 bytes, and no secret';
+
+/** Returns a JSON Web Token that a pair of gateways takes for so many seconds. */
+export function jwt(user: string, seconds: number): string {
+  const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const iat = Math.floor(Date.now() / 1000);
+  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ sub: user, iat, exp: iat + seconds })}`;
+  return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
+}
+
 /** A gateway in a process of its own. */
 interface Gateway {
   program: Program;
@@ -42,7 +54,7 @@ export class GatewayPair implements Disposable {
     this.#service = service;
   }
 
-  static async start(): Promise<GatewayPair> {
+  static async start(auth: 'insecure' | 'jwt' = 'insecure'): Promise<GatewayPair> {
     const stops: (() => Promise<void>)[] = [];
     const started = <Thing extends Disposable>(thing: Thing): Thing => {
       stops.unshift(() => thing.stop());
@@ -50,7 +62,7 @@ export class GatewayPair implements Disposable {
     };
     try {
       const directory = started(await temporaryDirectory());
-      await writeFile(join(directory.path, 'current'), 'key of the gateways');
+      await writeFile(join(directory.path, 'current'), key);
       const redisPort = await freePort();
       const redis = started(
         new Program('redis-server', [
@@ -64,7 +76,8 @@ export class GatewayPair implements Disposable {
         const peerPort = await freePort();
         const program = started(
           new Program(built('gateway'), [
-            ...['--redis-addresses', `127.0.0.1:${redisPort}`, '--auth-mode', 'insecure'],
+            ...['--redis-addresses', `127.0.0.1:${redisPort}`, '--auth-mode', auth],
+            ...(auth === 'jwt' ? ['--jwt-secret-dir', directory.path] : []),
             ...['--peer-key-dir', directory.path, '--listen', `127.0.0.1:${port}`, '--ops-listen', ''],
             ...['--peer-listen', `127.0.0.1:${peerPort}`, '--advertise-address', `127.0.0.1:${peerPort}`],
             ...['--pod-name', name, '--pod-uid', name, '--shutdown-delay', '0s', '--drain-window', '20s'],

@@ -6,7 +6,7 @@ import { WebSocket } from 'ws';
 import { system } from '../../dist/environment.js';
 import { UnreliableGateway } from '../support/unreliable-gateway.js';
 
-const timeout = 120_000;
+const timeout = 20_000;
 const schedules = Number(process.env.SCHEDULES ?? 40);
 const firstSeed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
 
@@ -74,13 +74,8 @@ async function runSchedule(seed: number): Promise<void> {
   }
 }
 
-describe('whatever breaks', { timeout }, () => {
-  it('each message is stored, and each is handled once', async (t) => {
-    t.diagnostic(`${schedules} schedules from SEED=${firstSeed}`);
-    for (let seed = firstSeed; seed < firstSeed + schedules; seed++) {
-      await runSchedule(seed).catch((error: Error) => {
-        throw new Error(`SEED=${seed} SCHEDULES=1`, { cause: error });
-      });
-    }
-  });
+describe('whatever breaks, each message is stored once, and each is handled once', () => {
+  for (let seed = firstSeed; seed < firstSeed + schedules; seed++) {
+    it(`SCHEDULES=1 SEED=${seed}`, { timeout }, () => runSchedule(seed));
+  }
 });
