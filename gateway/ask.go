@@ -92,7 +92,7 @@ func (c *conn) group(fr *wire.Frame) {
 		default:
 			err = errUnknownAction
 		}
-		return wire.Frame{GroupID: fr.GroupID, Owner: page.Owner, Count: int64(page.Group.Members), Users: page.Page, Cursor: page.Next}, err
+		return wire.Frame{GroupID: fr.GroupID, Owner: page.Owner, Count: int64(page.Members), Users: page.Page, Cursor: page.Next}, err
 	})
 }
 

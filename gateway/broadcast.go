@@ -17,8 +17,8 @@ const (
 	broadcastTimeout = 2 * time.Second
 	// maxBroadcasts is how many broadcasts wait for this gateway; more are not taken.
 	maxBroadcasts = 16
-	// broadcastWriters is how many connections are written to at once because of a broadcast: each is a goroutine.
-	broadcastWriters = 256
+	// broadcastStep is after how many connections a broadcast looks whether too many are being written to.
+	broadcastStep = 64
 )
 
 // broadcast handles BROADCAST: a message to everybody who is online, which is not stored. The answer counts the gateways that
@@ -124,11 +124,15 @@ func (g *Gateway) handToAll(ctx context.Context, b *peerv1.Broadcast) (sessions 
 			if data == nil {
 				return 0
 			}
-			for g.workers.busy() > broadcastWriters && ctx.Err() == nil {
-				time.Sleep(time.Millisecond)
-			}
 			c.enqueue(outFrame, data)
-			sessions++
+			if sessions++; sessions%broadcastStep == 0 && g.workers.busy() > broadcastStep {
+				// Let them write: each is a goroutine. Those that cannot, because their client does not read, hold up
+				// nobody for long.
+				select {
+				case <-time.After(time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
 		}
 	}
 	return sessions
