@@ -129,11 +129,11 @@ func (r *run) unsettled(devices []Device) error {
 	return fmt.Errorf("a message is not accepted though nothing is wrong any more: %v", r.unaccepted())
 }
 
-// known returns the devices that have ever logged in, by the history.
+// known returns the devices that have tried to log in, by the history: one that got no answer may get it now.
 func (r *run) known() []Device {
 	in := map[string]bool{}
 	for _, e := range r.rec.history() {
-		if e.Kind == check.LoginOK {
+		if e.Kind == check.LoginSent {
 			in[e.User+" "+e.Device] = true
 		}
 	}
@@ -209,21 +209,21 @@ func (r *run) allSettled(devices []Device) bool {
 	return true
 }
 
-// leaveAll has every device end its connection cleanly.
+// leaveAll has every device end its connection cleanly, also one that was on its way.
 func (r *run) leaveAll(devices []Device) error {
-	for i, d := range devices {
-		if c := r.client(d); c != nil {
-			c.leave(i%2 == 0)
-		}
-	}
 	gone := r.until(r.patience(), func() bool {
-		for _, d := range devices {
+		none := true
+		for i, d := range devices {
 			dev := r.device(d)
-			if dev.client != nil && dev.client.open() {
-				return false
+			r.mu.Lock()
+			c, dialing := dev.client, dev.dialing > 0
+			r.mu.Unlock()
+			if c != nil && c.online() {
+				c.leave(i%2 == 0)
 			}
+			none = none && !dialing && (c == nil || !c.open())
 		}
-		return true
+		return none
 	})
 	if !gone {
 		return fmt.Errorf("some clean closes were not answered")
