@@ -22,7 +22,8 @@ const intro = `<!-- Generated from the resource definition by "make generate"; c
 # Configuration of an IMCluster
 
 Everything that can be set, as "kubectl explain imc.spec --recursive" shows it, too. Only **auth** and **redis** are
-required. Examples are in [config/samples](../config/samples), what the status says is explained in
+required. Examples are in [config/samples](../config/samples), who may connect is explained in
+[authentication.md](authentication.md), and what the status says in
 [conditions.md](conditions.md).
 
 ## Ports
