@@ -27,7 +27,7 @@ import (
 const (
 	DefaultMaxQueryUsers = 5000
 	DefaultQueryTimeout  = 2 * time.Second
-	DefaultSendTimeout   = 10 * time.Second
+	DefaultSendTimeout   = 12 * time.Second
 )
 
 // Limits of the HTTP servers. The write timeout covers the largest answer, 5,000 users with devices, to a slow reader.
@@ -62,7 +62,8 @@ type Config struct {
 	MaxQueryUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
-	// SendTimeout is how long a gateway may take to send a message; zero means 10 s: more than a gateway waits for Redis.
+	// SendTimeout is how long a gateway may take to send a message; zero means 12 s: for a group it asks Redis twice, and waits 5 s
+	// each time.
 	SendTimeout time.Duration
 	// ShutdownDelay is how long to go on serving after readiness was taken away, so that the news gets around.
 	ShutdownDelay time.Duration

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,6 +22,9 @@ const (
 	publishAttempts = 3
 	// publishPending bounds the messages of one Publisher that wait for an answer.
 	publishPending = 4096
+	// silentTime is for how long a gateway that did not answer in time is avoided: that of a lease, after which one that
+	// is paused is not live any more.
+	silentTime = 15 * time.Second
 )
 
 // ErrNoGateway means that no gateway could be reached. Whether an earlier attempt was successful is not known: the same
@@ -53,6 +58,8 @@ type Publisher struct {
 
 	mu      sync.Mutex
 	current *outlet // nil before the first message
+	// silent are gateways that did not answer in time, and until when others are preferred.
+	silent map[string]time.Time // by epoch
 }
 
 // NewPublisher returns a Publisher, which must be closed. It connects with the first message.
@@ -60,7 +67,7 @@ func NewPublisher(cfg PublisherConfig) *Publisher {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Publisher{cfg: cfg}
+	p := &Publisher{cfg: cfg, silent: map[string]time.Time{}}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }
@@ -88,11 +95,35 @@ func (p *Publisher) Publish(ctx context.Context, m *peerv1.Publish) (*peerv1.Pub
 			return answer, nil
 		}
 		if ctx.Err() != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				p.avoid(o)
+			}
 			return nil, fmt.Errorf("publish: %w", ctx.Err())
 		}
 		failed = append(failed, o.epoch)
 	}
 	return nil, fmt.Errorf("publish: %w (%w)", ErrNoGateway, errors.Join(err))
+}
+
+// avoid has the next messages go to another gateway than one that did not answer in time, if there is one.
+func (p *Publisher) avoid(o *outlet) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent[o.epoch] = time.Now().Add(silentTime)
+	if p.current == o {
+		p.current = nil
+		o.retire()
+	}
+}
+
+// prefer leaves the gateways that are not silent, or all if all are; p.mu must be held.
+func (p *Publisher) prefer(live []Gateway) []Gateway {
+	maps.DeleteFunc(p.silent, func(_ string, until time.Time) bool { return time.Now().After(until) })
+	answering := slices.DeleteFunc(slices.Clone(live), func(g Gateway) bool { return !p.silent[g.Epoch].IsZero() })
+	if len(answering) == 0 {
+		return live
+	}
+	return answering
 }
 
 // outlet returns the stream to use: the current one, unless its gateway is among the failed or not live any more.
@@ -114,6 +145,7 @@ func (p *Publisher) outlet(failed []string) (*outlet, error) {
 	if p.current != nil {
 		p.current.retire()
 	}
+	live = p.prefer(live)
 	p.current = p.open(live[rand.N(len(live))])
 	return p.current, nil
 }
