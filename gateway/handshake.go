@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// handshakePatience is how long the next connection waits for one of too many handshakes to end, before the oldest is cut
-// off. A handshake takes a few round trips; who needs a second for it while others wait holds up everybody.
+// handshakePatience is how long a handshake may take while others wait; then it is cut off for the next. It takes a few
+// round trips. Somebody who opens connections and says nothing has to open as many a second as there may be to hold up
+// others.
 const handshakePatience = time.Second
 
 // handshakes bounds the connections that are not WebSockets yet. Each costs 8 KB of buffers and a goroutine, and nothing
@@ -18,9 +19,14 @@ type handshakes struct {
 	most int
 
 	mu    sync.Mutex
-	byAge *list.List // of net.Conn, the oldest first
+	byAge *list.List // of handshake, the oldest first
 	found map[net.Conn]*list.Element
 	freed chan struct{} // holds a token when there may be room
+}
+
+type handshake struct {
+	conn  net.Conn
+	since time.Time
 }
 
 func newHandshakes(most int) *handshakes {
@@ -33,7 +39,7 @@ type gate struct {
 	h *handshakes
 }
 
-// Accept returns the next connection. It closes the oldest handshake rather than to wait longer than handshakePatience.
+// Accept returns the next connection, when there is room for it.
 func (g gate) Accept() (net.Conn, error) {
 	conn, err := g.Listener.Accept()
 	if err != nil {
@@ -44,33 +50,37 @@ func (g gate) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// awaitRoom returns when there is room for one more.
+// awaitRoom returns when there is room for one more, if need be by cutting off the oldest.
 func (h *handshakes) awaitRoom() {
-	if h.count() < h.most {
-		return
-	}
-	timeout := time.NewTimer(handshakePatience)
-	defer timeout.Stop()
-	for h.count() >= h.most {
+	for {
+		full, left := h.oldest()
+		if !full {
+			return
+		}
+		timeout := time.NewTimer(left)
 		select {
 		case <-h.freed:
 		case <-timeout.C:
 			h.cutOldest()
-			return
 		}
+		timeout.Stop()
 	}
 }
 
-func (h *handshakes) count() int {
+// oldest tells whether there is no room, and how long the oldest handshake may still take.
+func (h *handshakes) oldest() (full bool, left time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.byAge.Len()
+	if h.byAge.Len() < h.most {
+		return false, 0
+	}
+	return true, handshakePatience - time.Since(h.byAge.Front().Value.(handshake).since)
 }
 
 func (h *handshakes) begin(conn net.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.found[conn] = h.byAge.PushBack(conn)
+	h.found[conn] = h.byAge.PushBack(handshake{conn, time.Now()})
 }
 
 // cutOldest closes the oldest handshake; the server that reads from it ends it.
@@ -79,7 +89,7 @@ func (h *handshakes) cutOldest() {
 	oldest := h.byAge.Front()
 	h.mu.Unlock()
 	if oldest != nil {
-		conn := oldest.Value.(net.Conn)
+		conn := oldest.Value.(handshake).conn
 		h.end(conn)
 		_ = conn.Close() // it may have ended just now
 	}

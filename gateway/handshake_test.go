@@ -52,8 +52,8 @@ func TestHandshakesAreForgottenWhenTheyEnd(t *testing.T) {
 		conns = append(conns, a)
 	}
 	h.changed(conns[0], http.StateActive)
-	if h.count() != 2 {
-		t.Errorf("%d in progress, want 2", h.count())
+	if h.byAge.Len() != 2 {
+		t.Errorf("%d in progress, want 2", h.byAge.Len())
 	}
 	waited := make(chan struct{})
 	go func() { h.awaitRoom(); close(waited) }()
@@ -61,7 +61,7 @@ func TestHandshakesAreForgottenWhenTheyEnd(t *testing.T) {
 	<-waited
 	h.changed(conns[1], http.StateClosed)
 	h.changed(conns[1], http.StateClosed) // twice is once
-	if h.count() != 0 || len(h.found) != 0 {
-		t.Errorf("%d in progress, want none", h.count())
+	if h.byAge.Len() != 0 || len(h.found) != 0 {
+		t.Errorf("%d in progress, want none", h.byAge.Len())
 	}
 }

@@ -95,10 +95,11 @@ type Webhook struct {
 	// +required
 	URL URL `json:"url"`
 
-	// timeoutSeconds is how long an answer may take, in seconds. Default 3.
+	// timeoutSeconds is how long an answer may take, in seconds. Default 3. At
+	// most 9, because a client has 10 s to log in.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=30
+	// +kubebuilder:validation:Maximum=9
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
 	// cacheSeconds is how long a gateway pod uses a positive answer again when

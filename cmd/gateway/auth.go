@@ -37,6 +37,9 @@ func (c *command) authenticator(logger *slog.Logger) (auth.Authenticator, error)
 	case "jwt":
 		return c.JWT.authenticator(logger)
 	case "webhook":
+		if c.Webhook.Timeout >= c.LoginTimeout {
+			return nil, cli.Configf("--webhook-timeout must be less than --login-timeout, which is %v: clients would be closed while their token is judged", c.LoginTimeout)
+		}
 		return c.Webhook.authenticator()
 	default:
 		return auth.Insecure{}, nil

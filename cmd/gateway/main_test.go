@@ -119,6 +119,7 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		{"--auth-mode=insecure --jwt-audience=im", "have no effect with --auth-mode=insecure"},
 		{"--auth-mode=webhook", "--webhook-url is not set"},
 		{"--auth-mode=webhook --webhook-url=file:///x", "--webhook-url, --webhook-timeout or --webhook-cache: the URL of the webhook"},
+		{"--auth-mode=webhook --webhook-url=https://a --webhook-timeout=10s", "--webhook-timeout must be less than --login-timeout"},
 		{"--auth-mode=webhook --webhook-url=https://a --webhook-cache=-1s", "must not be negative"},
 		{"--auth-mode=insecure --trusted-proxies=10.0.0.1", "--trusted-proxies"},
 		{"--auth-mode=insecure --mailbox-max-messages=0", "--mailbox-max-messages must be positive"},

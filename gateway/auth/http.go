@@ -19,7 +19,7 @@ const maxConnsPerHost = 256
 // idle connections for the next requests.
 func newClient(timeout time.Duration, idle int) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = maxConnsPerHost, idle
+	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = maxConnsPerHost, idle, idle
 	transport.DisableKeepAlives = idle == 0
 	transport.IdleConnTimeout = 30 * time.Second
 	transport.MaxResponseHeaderBytes = 16 << 10

@@ -30,7 +30,6 @@ const (
 	defaultWebhookTimeout = 3 * time.Second
 	// maxAnswerBytes is the size of the largest answer of a webhook.
 	maxAnswerBytes = 64 << 10
-	idleWebhooks   = 32
 )
 
 // WebhookConfig says whom to ask about tokens.
@@ -84,7 +83,7 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	return &Webhook{url: cfg.URL, client: newClient(cfg.Timeout, idleWebhooks), secret: cfg.Secret, now: cfg.now,
+	return &Webhook{url: cfg.URL, client: newClient(cfg.Timeout, maxConnsPerHost), secret: cfg.Secret, now: cfg.now,
 		cache: newCache(cfg.CacheFor)}, nil
 }
 

@@ -17,7 +17,8 @@ type WebhookApplyConfiguration struct {
 	// Anything else lets the client try again. Redirects are not followed. Any
 	// address that the pods can reach may be given, also one inside the cluster.
 	URL *apiv1alpha1.URL `json:"url,omitempty"`
-	// timeoutSeconds is how long an answer may take, in seconds. Default 3.
+	// timeoutSeconds is how long an answer may take, in seconds. Default 3. At
+	// most 9, because a client has 10 s to log in.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 	// cacheSeconds is how long a gateway pod uses a positive answer again when
 	// the same device reconnects with the same token from the same address, in
