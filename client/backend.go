@@ -38,7 +38,7 @@ type BackendMessage struct {
 type BackendReceipt struct {
 	// ID is what the message is to be sent again with.
 	ID string `json:"id"`
-	// MsgID is what recipients see as the id; of a message to several users each has its own, in Results.
+	// MsgID is what recipients see as the id; of a message to several users it is in Results.
 	MsgID string `json:"msgId"`
 	// Time is when the gateway took the message.
 	Time time.Time `json:"time"`
