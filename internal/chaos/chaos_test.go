@@ -96,7 +96,7 @@ func (s suite) run(t *testing.T, list []uint64) {
 	}
 	close(next)
 	t.Run("worlds", func(t *testing.T) { // returns when all have ended
-		for i := range min(s.worlds, len(list)) {
+		for i := range min(int(number(t, "CHAOS_WORLDS", uint64(s.worlds))), len(list)) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
 				s.work(t, next)
@@ -105,9 +105,12 @@ func (s suite) run(t *testing.T, list []uint64) {
 	})
 }
 
-// work runs schedules in one world, until one fails: then what goes on there may be its consequence.
+// maxFailures is after how many failures in one place the others are not run.
+const maxFailures = 3
+
+// work runs schedules in one world, and after one that failed in another one: what goes on there may be its consequence.
 func (s suite) work(t *testing.T, next <-chan uint64) {
-	w := s.world(t)
+	w, failures := s.world(t), 0
 	for seed := range next {
 		schedule := s.schedule(t, seed)
 		begun := time.Now()
@@ -121,7 +124,10 @@ func (s suite) work(t *testing.T, next <-chan uint64) {
 			small, result := Shrink(schedule, func(c Schedule) Result { return s.once(t, c) })
 			t.Logf("what is left of the schedule fails too: %v %v\n%s", result.Err, first(result.Violations), small)
 		}
-		return
+		if failures++; failures == maxFailures {
+			return
+		}
+		w = s.world(t)
 	}
 }
 

@@ -6,6 +6,7 @@
 // same time: processes and the network decide about that. Environment variables of the tests:
 //
 //	CHAOS_SCHEDULES  how many random schedules each test runs, instead of the few that fit into every run of all tests
+//	CHAOS_WORLDS     how many of them run at the same time
 //	CHAOS_SEED       run the schedule of this seed only; choose a test with -run
 //	CHAOS_SCHEDULE   run the schedule in this file instead, with CHAOS_SEED
 //	CHAOS_REPEAT     run each schedule that often
