@@ -126,13 +126,16 @@ func (p *platform) soaked(job *batchv1.Job) (report soakReport) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Log("\n" + out)
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, `"final":true`) {
+			p.t.Log(line)
 			if err := json.Unmarshal([]byte(line), &report); err != nil {
 				p.t.Fatal(err)
 			}
 		}
+	}
+	if !report.Final {
+		p.t.Fatalf("the rehearsal printed no report:\n%s", out)
 	}
 	return report
 }
