@@ -71,8 +71,8 @@ type Config struct {
 	wall func() time.Time
 }
 
-// TokenSource returns the token to log in with. It is called for every login and not for long; 30 s at most. It may
-// return the same token until it expires, unless fresh is set: the last one was refused, or is about to expire. An error
+// TokenSource returns the token to log in with. It is called for every login, at times by two goroutines, and may take
+// 30 s. It may return the same token until it expires, unless fresh is set: the last one was refused, or is about to expire. An error
 // means that there is no token now, and the client tries again later; [ErrSignedOut] that there will be none.
 //
 // The server says when a token expires. The client asks for a fresh one when a fifth of that time is left, and renews the

@@ -29,14 +29,14 @@ func (c *Client) run(n *conn) error {
 		select {
 		case <-n.ended:
 			reason, old = n.err, nil
-			if time.Since(n.since) >= stableAfter {
-				pauses.reset()
-			}
 		case move := <-n.move:
 			reason = move
 		case <-c.ctx.Done():
 			n.close()
 			return ErrClosed
+		}
+		if time.Since(n.since) >= stableAfter {
+			pauses.reset()
 		}
 		c.nextURL++ // whatever ended the connection is not the first to be tried
 		next, err := c.reconnect(old, reason, pauses)

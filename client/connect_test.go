@@ -239,6 +239,29 @@ func TestOldConnectionIsUsedUntilThereIsANewOne(t *testing.T) {
 	}), then((*peer).drain))
 }
 
+// A refusal by the gateway that goes away says nothing about a message that was sent again to another one.
+func TestRefusalOfTheOldGatewayDoesNotCount(t *testing.T) {
+	serve(t, func(t *testing.T, s *server) {
+		c := s.dial(s.config())
+		r, err := c.Send(t.Context(), Outgoing{To: "bob", Content: Text("x"), ClientMsgID: "a"})
+		if err != nil || r.MsgID != "m-a" {
+			t.Errorf("%+v, %v", r, err)
+		}
+		end(c)
+	}, then(func(p *peer) {
+		p.expect(`"clientMsgId":"a"`)
+		p.send(`{"type":"31","code":502,"delayMs":100}`)
+		sleep(time.Second) // the message is on its way to the other one
+		p.send(`{"type":"81","code":502,"clientMsgId":"a"}`)
+		p.drain()
+	}), then(func(p *peer) {
+		p.expect(`"clientMsgId":"a"`)
+		sleep(1500 * time.Millisecond)
+		p.send(`{"type":"81","code":200,"clientMsgId":"a","msgId":"m-a"}`)
+		p.drain()
+	}))
+}
+
 func TestGatewayThatLeavesBeforeThereIsANewOne(t *testing.T) {
 	serve(t, func(t *testing.T, s *server) {
 		cfg := s.config()

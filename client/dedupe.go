@@ -10,8 +10,8 @@ import (
 const defaultRemembered = 4096
 
 // Dedupe remembers by their ids which messages were handled, so that a message that comes again is acknowledged and not
-// handled again. Its methods are called by one goroutine, before and after OnMessage; with an error, the message is not
-// acknowledged and comes again.
+// handled again. Handled is called before OnMessage, and SetHandled after it or, with [Config.ManualAck], by [Client.Ack];
+// by several goroutines at once then. With an error, the message is not acknowledged and comes again.
 type Dedupe interface {
 	// Handled tells whether a message was handled before.
 	Handled(ctx context.Context, msgID string) (bool, error)

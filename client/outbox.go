@@ -194,9 +194,12 @@ func (o *outbox) answer(n *conn, key waitKey, fr wire.Frame) bool {
 		o.finishLocked(r, fr, nil)
 		return true
 	}
+	if r.conn != n {
+		return true // it was sent again elsewhere: that answer counts
+	}
 	refused := refusal(&fr)
 	o.slowDownLocked(refused, r.retry)
-	if r.retry && refused.Retryable() && !r.finished && !r.waiting {
+	if r.retry && refused.Retryable() && !r.finished {
 		if refused.Code == wire.CodeMailboxFull { // nobody else's business
 			r.conn = nil
 			time.AfterFunc(cmp.Or(refused.Delay, defaultRetry), func() { o.again(r) })

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"hash/fnv"
+	"hash/crc32"
 	"io"
 	"os"
 
@@ -10,10 +10,9 @@ import (
 
 // Colours, as the terminal's own palette has them.
 const (
-	reset     = "\x1b[0m"
-	styleDim  = "\x1b[2m"
-	styleBad  = "\x1b[31m"
-	styleHint = "\x1b[33m"
+	reset    = "\x1b[0m"
+	styleDim = "\x1b[2m"
+	styleBad = "\x1b[31m"
 )
 
 // userColours are those that can be read on light and dark ground.
@@ -39,7 +38,5 @@ func (p *printer) bad(text string) string { return p.style(styleBad, text) }
 
 // user returns the name of a user, always in the same colour.
 func (p *printer) user(id string) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(id))
-	return p.style(userColours[int(h.Sum32())%len(userColours)], printable(id))
+	return p.style(userColours[crc32.ChecksumIEEE([]byte(id))%uint32(len(userColours))], printable(id))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,33 @@ func TestCommandGetsTheMessage(t *testing.T) {
 	}
 	fmt.Fprintln(robot.keys, ":q")
 	if code := <-robot.code; code != 0 {
+		t.Errorf("exit code %d\n%s", code, robot.out.String())
+	}
+}
+
+// A message whose command fails comes again; one that succeeded does not.
+func TestFailedCommandGetsTheMessageAgain(t *testing.T) {
+	p := startPlatform(t)
+	log := filepath.Join(t.TempDir(), "log")
+	robot := startChat("--token=robot", "--on-message", `echo $IMC_MESSAGE_TEXT-$IMC_MESSAGE_REDELIVERED >> `+log+`; test $IMC_MESSAGE_TEXT = good || test $IMC_MESSAGE_REDELIVERED = true`)
+	robot.out.waitFor(t, "Logged in as robot")
+	alice := sender(t, p.GatewayURLs, "alice")
+	for _, text := range []string{"bad", "good"} {
+		if _, err := alice.SendText(t.Context(), "robot", text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, func() error {
+		if n := len(written(t, log)); n < 3 {
+			return fmt.Errorf("%d commands were run\n%s", n, robot.out.String())
+		}
+		return nil
+	})
+	if lines := written(t, log); !slices.Equal(lines, []string{"bad-false", "good-false", "bad-true"}) {
+		t.Errorf("commands: %v", lines)
+	}
+	fmt.Fprintln(robot.keys, ":q")
+	if code := <-robot.code; code != 0 || !strings.Contains(robot.out.String(), "failed: exit status 1") {
 		t.Errorf("exit code %d\n%s", code, robot.out.String())
 	}
 }
