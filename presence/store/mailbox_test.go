@@ -57,7 +57,7 @@ func (g *gateway) read(user string, from uint64) Mail {
 	return m
 }
 
-func texts2(m Mail) []string {
+func textsOf(m Mail) []string {
 	list := []string{}
 	for _, r := range m.Records {
 		list = append(list, string(r.Data))
@@ -85,7 +85,7 @@ func (g *gateway) signIn(user, device string) (Session, Login) {
 
 func wantTexts(t testing.TB, m Mail, want ...string) {
 	t.Helper()
-	if got := texts2(m); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := textsOf(m); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Fatalf("the mailbox holds %q, want %q", got, want)
 	}
 }
