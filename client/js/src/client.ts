@@ -13,7 +13,7 @@ import { type Login, renewalDelay } from './login.js';
 import { messageOf, textContent } from './message.js';
 import { type ClientOptions, type Settings, settingsOf } from './options.js';
 import { Outbox } from './outbox.js';
-import { type BroadcastReceipt, type Outgoing, type Receipt, receiptOf } from './outgoing.js';
+import { frameOf, type Outgoing, type Receipt, receiptOf } from './outgoing.js';
 import { defaultWebSocket, gatewayURL } from './socket.js';
 
 /** The events of a client and what their listeners get. */
@@ -98,25 +98,18 @@ export class Client {
     return this.#online;
   }
 
-  /** Sends a message to a user, on all devices. It may be called at any time; messages wait until there is a connection. */
-  async send(to: string, message: Outgoing): Promise<Receipt> {
-    return receiptOf(await this.#post({ type: FrameType.Chat, toId: to }, message));
+  /** Sends a message. It may be called at any time; messages wait until there is a connection. */
+  async send(message: Outgoing): Promise<Receipt> {
+    this.#throwIfClosed();
+    const clientMsgId = message.clientMsgId ?? this.#environment.uniqueId();
+    const timeoutMs = message.timeoutMs ?? this.#settings.sendTimeoutMs;
+    const answer = await this.#outbox.send(frameOf(message, clientMsgId), timeoutMs, message.signal);
+    return receiptOf(answer, clientMsgId);
   }
 
   /** Sends a text message to a user; see {@link Client.send}. */
   sendText(to: string, text: string): Promise<Receipt> {
-    return this.send(to, { content: textContent(text) });
-  }
-
-  /** Sends a message to the members of a group; see {@link Client.send}. */
-  async sendToGroup(group: string, message: Outgoing): Promise<Receipt> {
-    return receiptOf(await this.#post({ type: FrameType.GroupChat, groupId: group }, message));
-  }
-
-  /** Sends a message to everybody online, if the server allows it. It is not stored. */
-  async broadcast(message: Outgoing): Promise<BroadcastReceipt> {
-    const answer = await this.#post({ type: FrameType.Broadcast }, message);
-    return { ...receiptOf(answer), gateways: answer.gateways ?? 0, reached: answer.reached ?? 0 };
+    return this.send({ to, content: textContent(text) });
   }
 
   /**
@@ -297,18 +290,6 @@ export class Client {
       this.#complain(error);
       this.#link.interrupt(new ConnectionLostError(error.message), (callback) => inbox.whenRoom(callback));
     }
-  }
-
-  async #post(frame: Frame, message: Outgoing): Promise<Frame & { clientMsgId: string }> {
-    if (message.content === undefined) {
-      throw new TypeError('content is missing');
-    }
-    this.#throwIfClosed();
-    const clientMsgId = message.clientMsgId ?? this.#environment.uniqueId();
-    const timeoutMs = message.timeoutMs ?? this.#settings.sendTimeoutMs;
-    const outgoing = { ...frame, clientMsgId, content: message.content };
-    const answer = await this.#outbox.send(outgoing, timeoutMs, message.signal);
-    return { ...answer, clientMsgId };
   }
 
   async #call(frame: Frame): Promise<Frame> {

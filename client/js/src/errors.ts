@@ -72,13 +72,18 @@ export class TooManyWaitingError extends Error {
 /** A message handler failed; its error is the `cause`. The message was not acknowledged and will come again. */
 export class HandlerError extends Error {
   override readonly name = 'HandlerError';
-  constructor(
-    readonly received: Message,
-    cause: unknown,
-  ) {
+  readonly #received: Message;
+
+  constructor(received: Message, cause: unknown) {
     super(`the handler of message ${received.id} failed: ${cause instanceof Error ? cause.message : String(cause)}`, {
       cause,
     });
+    this.#received = received;
+  }
+
+  /** The message. It is no property of its own, so that logs of the error do not hold what people write. */
+  get received(): Message {
+    return this.#received;
   }
 }
 

@@ -22,7 +22,7 @@ export type { State } from './link.js';
 export type { Login } from './login.js';
 export { type Message, type TextContent, textContent } from './message.js';
 export type { ClientOptions, TokenProvider, TokenRequest } from './options.js';
-export type { BroadcastReceipt, Outgoing, Receipt } from './outgoing.js';
+export type { Outgoing, Receipt, Recipient } from './outgoing.js';
 export { Presence, PresenceError } from './presence.js';
 export type {
   Audience,

@@ -1,8 +1,17 @@
 import { Code } from './codes.js';
-import type { Frame } from './frames.js';
+import { type Frame, FrameType } from './frames.js';
 
-/** What every message that is sent has. */
-export interface Outgoing {
+/** Whom a message is for. */
+export type Recipient =
+  /** A user, on all devices. */
+  | { to: string; group?: never; everyone?: never }
+  /** The members of a group but the sender, who must be one. */
+  | { group: string; to?: never; everyone?: never }
+  /** Everybody who is online now, if the server allows it. It is not stored. */
+  | { everyone: true; to?: never; group?: never };
+
+/** A message to send. */
+export type Outgoing = Recipient & {
   /** Any JSON value; see {@link textContent}. */
   content: unknown;
   /**
@@ -14,7 +23,7 @@ export interface Outgoing {
   timeoutMs?: number;
   /** Gives up waiting. The message may have been sent or not. */
   signal?: AbortSignal;
-}
+};
 
 /** The server's answer to a message that it took. */
 export interface Receipt {
@@ -24,22 +33,38 @@ export interface Receipt {
   readonly code: number;
   /** When the server took it. */
   readonly time: Date;
+  /** Of a message to everyone: how many gateways there are. */
+  readonly gateways?: number;
+  /** Of a message to everyone: how many gateways took it. */
+  readonly reached?: number;
 }
 
-/** The answer to a broadcast. */
-export interface BroadcastReceipt extends Receipt {
-  /** How many gateways there are. */
-  readonly gateways: number;
-  /** How many of them took the message. */
-  readonly reached: number;
+/** Returns the frame of a message. Throws a TypeError about a message that cannot be sent. */
+export function frameOf(message: Outgoing, clientMsgId: string): Frame & { clientMsgId: string } {
+  const { to, group, everyone, content } = message;
+  if (content === undefined) {
+    throw new TypeError('content is missing');
+  }
+  if (to !== undefined) {
+    return { type: FrameType.Chat, toId: to, clientMsgId, content };
+  }
+  if (group !== undefined) {
+    return { type: FrameType.GroupChat, groupId: group, clientMsgId, content };
+  }
+  if (everyone) {
+    return { type: FrameType.Broadcast, clientMsgId, content };
+  }
+  throw new TypeError('one of to, group and everyone has to say whom the message is for');
 }
 
 /** Reads the answer to a message. */
-export function receiptOf(answer: Frame & { clientMsgId: string }): Receipt {
+export function receiptOf(answer: Frame, clientMsgId: string): Receipt {
+  const { msgId = '', code = Code.OK, time = 0, gateways, reached } = answer;
   return {
-    msgId: answer.msgId ?? '',
-    clientMsgId: answer.clientMsgId,
-    code: answer.code ?? Code.OK,
-    time: new Date(answer.time ?? 0),
+    msgId,
+    clientMsgId,
+    code,
+    time: new Date(time),
+    ...(gateways === undefined ? {} : { gateways, reached: reached ?? 0 }),
   };
 }

@@ -224,9 +224,9 @@ describe('when the gateway of a page is killed', { timeout }, () => {
     const node = await logIn(t, gateways.urlOf(1), 'node');
     gateways.lead(1);
     const killed = gateways.kill(0);
-    const fromNode = Array.from({ length: 20 }, (_, i) => node.client.send('page', { content: i }));
+    const fromNode = Array.from({ length: 20 }, (_, i) => node.client.send({ to: 'page', content: i }));
     const fromPage = page.run(
-      () => Promise.all(Array.from({ length: 20 }, (_, i) => chat.client.send('node', { content: i }))),
+      () => Promise.all(Array.from({ length: 20 }, (_, i) => chat.client.send({ to: 'node', content: i }))),
       null,
     );
     await Promise.all([killed, fromPage, ...fromNode]);

@@ -24,7 +24,7 @@ describe('on a platform', { timeout }, () => {
     assert.equal(message.text, '测试消息');
     assert.equal(message.id, receipt.msgId);
     assert.deepEqual([message.from, message.to], ['alice', 'bob']);
-    await bob.client.send('alice', { content: { any: ['json', 1.5, null] } });
+    await bob.client.send({ to: 'alice', content: { any: ['json', 1.5, null] } });
     assert.deepEqual((await alice.received.next()).content, { any: ['json', 1.5, null] });
     assert.ok((await alice.client.ping()) >= 0);
 
@@ -65,7 +65,7 @@ describe('on a platform', { timeout }, () => {
     const sender = await logIn(t, platform.gateways[0], 'sender');
     const reader = await logIn(t, platform.gateways[1], 'reader');
     const count = 250;
-    const sent = Array.from({ length: count }, (_, i) => sender.client.send('reader', { content: i }));
+    const sent = Array.from({ length: count }, (_, i) => sender.client.send({ to: 'reader', content: i }));
     for (let i = 0; i < count; i++) {
       assert.equal((await reader.received.next()).content, i);
     }
@@ -77,10 +77,10 @@ describe('on a platform', { timeout }, () => {
     const phone = await logIn(t, platform.gateways[0], 'twin', { deviceId: 'phone' });
     const tablet = await logIn(t, platform.gateways[1], 'twin', { deviceId: 'tablet' });
     const reader = await logIn(t, platform.gateways[1], 'once');
-    const message = { content: 'hi', clientMsgId: 'draft-1' };
-    const receipts = [await phone.client.send('once', message), await tablet.client.send('once', message)];
+    const message = { to: 'once', content: 'hi', clientMsgId: 'draft-1' };
+    const receipts = [await phone.client.send(message), await tablet.client.send(message)];
     assert.equal(receipts[0]?.msgId, receipts[1]?.msgId);
-    await phone.client.send('once', { content: 'last' });
+    await phone.client.send({ to: 'once', content: 'last' });
     assert.equal((await reader.received.next()).content, 'hi');
     assert.equal((await reader.received.next()).content, 'last');
   });
@@ -108,7 +108,7 @@ describe('on a platform', { timeout }, () => {
     const rest = await member.client.groups.members('g', { limit: 2, cursor: first.cursor });
     assert.deepEqual([rest.users, rest.cursor], [['owner'], undefined]);
 
-    const receipt = await owner.client.sendToGroup('g', { content: 'hello, group' });
+    const receipt = await owner.client.send({ group: 'g', content: 'hello, group' });
     assert.equal(receipt.code, Code.OK);
     const later = await logIn(t, platform.gateways[1], 'later'); // was not there when it was sent
     for (const { received } of [member, later]) {
@@ -116,7 +116,7 @@ describe('on a platform', { timeout }, () => {
       assert.deepEqual([kind, group, from, content, id], ['group', 'g', 'owner', 'hello, group', receipt.msgId]);
     }
     await groups.delete('g');
-    await assert.rejects(owner.client.sendToGroup('g', { content: 'anybody?' }), { code: Code.NotFound });
+    await assert.rejects(owner.client.send({ group: 'g', content: 'anybody?' }), { code: Code.NotFound });
   });
 
   it('a device that was away gets everything in order, more than may be unacknowledged at once', async (t) => {
@@ -124,14 +124,14 @@ describe('on a platform', { timeout }, () => {
     const before = await logIn(t, platform.gateways[1], 'traveller');
     await before.client.logOut();
     const count = 300;
-    await Promise.all(Array.from({ length: count }, (_, i) => sender.client.send('traveller', { content: i })));
+    await Promise.all(Array.from({ length: count }, (_, i) => sender.client.send({ to: 'traveller', content: i })));
     const after = await logIn(t, platform.gateways[1], 'traveller');
     for (let i = 0; i < count; i++) {
       assert.equal((await after.received.next()).content, i);
     }
     await after.client.logOut();
     const again = await logIn(t, platform.gateways[0], 'traveller');
-    await sender.client.send('traveller', { content: 'new' });
+    await sender.client.send({ to: 'traveller', content: 'new' });
     assert.equal((await again.received.next()).content, 'new', 'the others were acknowledged');
     assert.equal(after.errors.size, 0);
   });
@@ -186,7 +186,7 @@ describe('on a platform', { timeout }, () => {
 
   it('a refusal has the code of the server', async (t) => {
     const { client } = await logIn(t, platform.gateways[0], 'refused');
-    await assert.rejects(client.send('x'.repeat(129), { content: 1 }), { name: 'ServerError', code: 402 });
+    await assert.rejects(client.send({ to: 'x'.repeat(129), content: 1 }), { name: 'ServerError', code: 402 });
     assert.equal(client.state.status, 'online');
   });
 });

@@ -25,7 +25,7 @@ describe('when a gateway', { timeout }, () => {
     const drained = gateways.drain(0);
     const sent = [];
     for (let i = 0; states.length === 0; i++) {
-      sent.push(alice.client.send('bob', { content: i }));
+      sent.push(alice.client.send({ to: 'bob', content: i }));
       assert.equal((await bob.received.next()).content, i);
     }
     await drained;
@@ -48,10 +48,10 @@ describe('when a gateway is killed', { timeout }, () => {
     const alice = await logIn(t, gateways.url, 'alice');
     const bob = await logIn(t, gateways.urlOf(1), 'bob');
     await until(alice.states, 'online');
-    await alice.client.send('bob', { content: 'before' });
+    await alice.client.send({ to: 'bob', content: 'before' });
     gateways.lead(1);
     const killed = gateways.kill(0);
-    const receipts = Promise.all(Array.from({ length: 20 }, (_, i) => alice.client.send('bob', { content: i })));
+    const receipts = Promise.all(Array.from({ length: 20 }, (_, i) => alice.client.send({ to: 'bob', content: i })));
     await killed;
     await until(alice.states, 'online');
     await receipts;

@@ -52,7 +52,7 @@ async function runSchedule(seed: number): Promise<void> {
   client.on('error', () => {});
   try {
     void client.connect();
-    const sent = Array.from({ length: 50 }, (_, i) => client.send('bob', { content: i, clientMsgId: `sent-${i}` }));
+    const sent = Array.from({ length: 50 }, (_, i) => client.send({ to: 'bob', content: i, clientMsgId: `sent-${i}` }));
     const receipts = await Promise.all(sent);
     while (gateway.unacknowledged > 0) {
       await delay(2);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { inspect } from 'node:util';
 import { HandlerError, type Message, OverrunError } from '@imcluster/client';
 import { fake, flush, until } from '../support/client.js';
 import type { WireFrame } from '../support/fake-server.js';
@@ -72,10 +73,11 @@ describe('a message that comes', { timeout }, () => {
     });
     client.connect();
     const connection = await server.login();
-    connection.send(chat('1'));
+    connection.send(chat('1', { content: 'secret' }));
     const error = await errors.next();
     assert.ok(error instanceof HandlerError && error.received.id === '1');
     assert.match(error.message, /disk full/);
+    assert.doesNotMatch(inspect(error), /secret/, 'what people write stays out of logs');
     await flush(client, connection);
     connection.send(chat('1', { redelivered: true }));
     await connection.expect('90');

@@ -25,7 +25,7 @@ describe('a message', { timeout }, () => {
       code: 200,
       time: new Date(1_700_000_000_000),
     });
-    const other = client.send('bob', { content: 1, clientMsgId: 'mine' });
+    const other = client.send({ to: 'bob', content: 1, clientMsgId: 'mine' });
     connection.answer(await connection.expect('80'), { code: 201 });
     assert.equal((await other).code, 201);
   });
@@ -92,7 +92,7 @@ describe('a message', { timeout }, () => {
     const { client, server, clock } = await fake(t);
     client.connect();
     const connection = await server.login();
-    const sent = client.send('bob', { content: 'hi', timeoutMs: 5_000 });
+    const sent = client.send({ to: 'bob', content: 'hi', timeoutMs: 5_000 });
     await connection.expect('80');
     clock.advance(4_999);
     assert.equal(client.unanswered, 1);
@@ -104,17 +104,17 @@ describe('a message', { timeout }, () => {
   it('is given up with its signal', async (t) => {
     const { client } = await fake(t);
     const abort = new AbortController();
-    const sent = client.send('bob', { content: 'hi', signal: abort.signal });
+    const sent = client.send({ to: 'bob', content: 'hi', signal: abort.signal });
     abort.abort(new Error('changed my mind'));
     await assert.rejects(sent, /changed my mind/);
-    await assert.rejects(client.send('bob', { content: 'hi', signal: abort.signal }), /changed my mind/);
+    await assert.rejects(client.send({ to: 'bob', content: 'hi', signal: abort.signal }), /changed my mind/);
     assert.equal(client.unanswered, 0);
   });
 
   it('that is too large is refused here, because the server would close the connection', async (t) => {
     const { client } = await fake(t, { maxFrameBytes: 1_000 });
     await assert.rejects(client.sendText('bob', '字'.repeat(330)), { name: 'ServerError', code: 600 });
-    await assert.rejects(client.send('bob', { content: undefined }), { name: 'TypeError' });
+    await assert.rejects(client.send({ to: 'bob', content: undefined }), { name: 'TypeError' });
   });
 
   it('that the server finds too large does not cost the next connection as well', async (t) => {
@@ -148,8 +148,8 @@ describe('a message', { timeout }, () => {
 
   it('cannot have the id of one that waits', async (t) => {
     const { client } = await fake(t);
-    client.send('bob', { content: 1, clientMsgId: 'x' }).catch(() => {});
-    await assert.rejects(client.send('carol', { content: 1, clientMsgId: 'x' }), { name: 'TypeError' });
+    client.send({ to: 'bob', content: 1, clientMsgId: 'x' }).catch(() => {});
+    await assert.rejects(client.send({ to: 'carol', content: 1, clientMsgId: 'x' }), { name: 'TypeError' });
   });
 });
 
@@ -299,13 +299,13 @@ describe('groups, broadcasts and lists', { timeout }, () => {
     connection.send({ type: '85', code: 409, message: 'the group exists', requestId });
     await assert.rejects(again, { name: 'ServerError', code: 409 });
 
-    const sent = client.sendToGroup('team', { content: 'hi' });
+    const sent = client.send({ group: 'team', content: 'hi' });
     const chat = await connection.expect('82');
     assert.equal(chat.groupId, 'team');
     connection.answer(chat);
     assert.equal((await sent).code, 200);
 
-    const everybody = client.broadcast({ content: 'hi' });
+    const everybody = client.send({ everyone: true, content: 'hi' });
     connection.answer(await connection.expect('86'), { code: 201, gateways: 3, reached: 2 });
     const { code, gateways, reached } = await everybody;
     assert.deepEqual({ code, gateways, reached }, { code: 201, gateways: 3, reached: 2 });
