@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,7 +131,7 @@ func (u *user) receive(m client.Message) {
 // count adds what this user sent and received to the report.
 func (u *user) count(r *Report) {
 	u.mu.Lock()
-	stored := u.stored[:len(u.stored):len(u.stored)]
+	stored := slices.Clip(u.stored)
 	r.Sent += u.sent
 	r.Stored += len(stored)
 	r.Refused += u.refused

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"embed"
 	"encoding/json"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -67,29 +65,18 @@ func startSocketIO(ctx context.Context, redis string) (*server, error) {
 	}
 	cmd := exec.CommandContext(ctx, "node", "server.mjs", redis)
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	s, err := launch(cmd)
 	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start Socket.IO: %w", err)
 	}
-	s := &server{cmd: cmd, stdin: stdin, out: bufio.NewScanner(stdout)}
-	var first sample
 	if !s.out.Scan() {
-		err = fmt.Errorf("start Socket.IO: it ended: %w", s.out.Err())
-	} else {
-		err = json.Unmarshal(s.out.Bytes(), &first)
-	}
-	if err != nil {
 		s.stop()
-		return nil, err
+		return nil, fmt.Errorf("start Socket.IO: it ended: %w", s.out.Err())
+	}
+	var first sample
+	if err := json.Unmarshal(s.out.Bytes(), &first); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("start Socket.IO: %w", err)
 	}
 	s.addr = first.Addr
 	return s, nil

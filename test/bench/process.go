@@ -36,7 +36,21 @@ func startServer(ctx context.Context, kind string, args ...string) (*server, err
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, append([]string{"serve", kind}, args...)...)
+	s, err := launch(exec.CommandContext(ctx, self, append([]string{"serve", kind}, args...)...))
+	if err != nil {
+		return nil, fmt.Errorf("start the %s server: %w", kind, err)
+	}
+	first, err := s.sample()
+	if err != nil {
+		s.stop()
+		return nil, fmt.Errorf("start the %s server: %w", kind, err)
+	}
+	s.addr = first.Addr
+	return s, nil
+}
+
+// launch starts the process of a server, which ends with this one.
+func launch(cmd *exec.Cmd) (*server, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -48,16 +62,9 @@ func startServer(ctx context.Context, kind string, args ...string) (*server, err
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the %s server: %w", kind, err)
+		return nil, err
 	}
-	s := &server{cmd: cmd, stdin: stdin, out: bufio.NewScanner(stdout)}
-	first, err := s.sample()
-	if err != nil {
-		s.stop()
-		return nil, fmt.Errorf("start the %s server: %w", kind, err)
-	}
-	s.addr = first.Addr
-	return s, nil
+	return &server{cmd: cmd, stdin: stdin, out: bufio.NewScanner(stdout)}, nil
 }
 
 // sample collects garbage in the server and returns what it then uses.
