@@ -126,14 +126,14 @@ func TestResendIsADuplicate(t *testing.T) {
 	if again := h.send("alice", "one"); !again.Duplicate || again.Seq != 0 || again.Tail != one.Seq {
 		t.Fatalf("the resend is %+v", again)
 	}
-	s, login := h.signIn("alice", "phone")
+	s, _ := h.signIn("alice", "phone")
 	h.ack(s, one.Seq)
 	h.logout(s)
 	h.flush()
 	if again := g.send("alice", "one"); !again.Duplicate {
 		t.Fatalf("after it was acknowledged the resend is %+v", again)
 	}
-	_, login = h.signIn("alice", "phone")
+	_, login := h.signIn("alice", "phone")
 	if login.Next <= login.Tail {
 		t.Fatalf("it waits again: %+v", login)
 	}

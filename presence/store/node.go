@@ -120,11 +120,11 @@ func (n *node) learnRun(ctx context.Context, cn redis.Cmdable) error {
 	if err != nil && isConnError(err) {
 		return err
 	}
-	var info string
+	var info strings.Builder
 	for _, c := range cmds {
-		info += c.(*redis.StringCmd).Val()
+		info.WriteString(c.(*redis.StringCmd).Val())
 	}
-	run := runName(info)
+	run := runName(info.String())
 	n.run.Store(&run)
 	return nil
 }
