@@ -42,9 +42,9 @@ local function more()
           end
         end
       end
-      if box.o then
-        redis.call('HDEL', user, 'o')
-        box.o = nil
+      if h and box.o then
+        box.o = int(tonumber(box.o) + to - h)
+        set[#set + 1], set[#set + 2] = 'o', box.o
       end
       h, box.h = to, int(to)
       set[#set + 1], set[#set + 2] = 'h', box.h
