@@ -69,16 +69,17 @@ type request struct {
 type outbox struct {
 	maxQueued int
 
-	mu     sync.Mutex
-	lanes  [numLanes][]*request // waiting, sorted by seq
-	seq    uint64
-	open   int // not finished
-	count  int // of those, with somebody who waits
-	bytes  int // of their contents
-	conn   *conn
-	resume time.Time     // nothing is sent before
-	err    error         // why nothing is taken any more
-	idle   chan struct{} // closed when nothing is open; nil unless somebody waits for that
+	mu      sync.Mutex
+	lanes   [numLanes][]*request // waiting, sorted by seq
+	seq     uint64
+	open    int // not finished
+	count   int // of those, with somebody who waits
+	bytes   int // of their contents
+	conn    *conn
+	resume  time.Time                // nothing is sent before
+	delayed map[*request]*time.Timer // refused for now, each by itself
+	err     error                    // why nothing is taken any more
+	idle    chan struct{}            // closed when nothing is open; nil unless somebody waits for that
 }
 
 // add queues a request.
@@ -116,7 +117,12 @@ func (o *outbox) pushLocked(r *request) {
 
 // queueLocked puts a request into its lane, at its place.
 func (o *outbox) queueLocked(r *request) {
-	r.conn, r.waiting = nil, true
+	r.conn = nil
+	if o.err != nil { // too late
+		o.abandonLocked(r, o.err)
+		return
+	}
+	r.waiting = true
 	l := o.lanes[r.lane]
 	i := len(l)
 	if i > 0 && l[i-1].seq > r.seq {
@@ -201,8 +207,7 @@ func (o *outbox) answer(n *conn, key waitKey, fr wire.Frame) bool {
 	o.slowDownLocked(refused, r.retry)
 	if r.retry && refused.Retryable() && !r.finished {
 		if refused.Code == wire.CodeMailboxFull { // nobody else's business
-			r.conn = nil
-			time.AfterFunc(cmp.Or(refused.Delay, defaultRetry), func() { o.again(r) })
+			o.laterLocked(r, cmp.Or(refused.Delay, defaultRetry))
 		} else {
 			o.queueLocked(r)
 		}
@@ -212,13 +217,20 @@ func (o *outbox) answer(n *conn, key waitKey, fr wire.Frame) bool {
 	return true
 }
 
-// again queues a request whose delay is over.
-func (o *outbox) again(r *request) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !r.finished && !r.waiting {
-		o.queueLocked(r)
+// laterLocked queues a request after a delay.
+func (o *outbox) laterLocked(r *request, delay time.Duration) {
+	r.conn = nil
+	if o.delayed == nil {
+		o.delayed = map[*request]*time.Timer{}
 	}
+	o.delayed[r] = time.AfterFunc(delay, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.delayed, r)
+		if !r.finished && !r.waiting {
+			o.queueLocked(r)
+		}
+	})
 }
 
 // slowDownLocked has everything wait if the server refuses more than one request: because this client is too fast, or,
@@ -266,71 +278,6 @@ func (o *outbox) complaint(n *conn, refused *Error) bool {
 	return true
 }
 
-// attach makes n the connection that requests go to. Those that are unanswered on the one before, which is going away, are
-// sent again; its answers are welcome until it ends.
-func (o *outbox) attach(n *conn) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	before := o.conn
-	o.conn = n
-	o.resume = time.Time{}
-	if before != nil {
-		for _, r := range before.unfinished() {
-			if r.resend && r.conn == before {
-				o.queueLocked(r)
-			}
-		}
-	}
-	o.wakeLocked()
-}
-
-// detach takes a connection away that has ended with err.
-func (o *outbox) detach(n *conn, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.conn == n {
-		o.conn = nil
-	}
-	culprit := o.blameLocked(n, err)
-	for _, r := range n.unfinished() {
-		switch {
-		case r.conn != n: // waits, or is on another connection
-		case r == culprit:
-			o.finishLocked(r, wire.Frame{}, err)
-		case r.resend:
-			o.queueLocked(r)
-		default:
-			o.finishLocked(r, wire.Frame{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err))
-		}
-	}
-	clear(n.inflight)
-	// Acknowledgements that nobody waits for are of no use on another connection.
-	for _, r := range slices.Clone(o.lanes[laneAcks]) {
-		if r.done == nil && o.conn == nil {
-			o.finishLocked(r, wire.Frame{}, err)
-		}
-	}
-}
-
-// blameLocked returns the request that the server ended the connection for, if it did so for one: sent again, it would
-// end the next one too.
-func (o *outbox) blameLocked(n *conn, err error) (culprit *request) {
-	code := codeOf(err)
-	if code != wire.CodeFrameTooLarge && (code < 400 || code >= 500 || code == wire.CodeIdle) {
-		return nil
-	}
-	for _, r := range n.unfinished() {
-		r.faults++
-		switch {
-		case code == wire.CodeFrameTooLarge && (culprit == nil || len(r.frame.Content) > len(culprit.frame.Content)):
-			culprit = r
-		case code != wire.CodeFrameTooLarge && r.faults >= maxFaults && (culprit == nil || r.seq < culprit.seq):
-			culprit = r
-		}
-	}
-	return culprit
-}
-
 // cancel ends a request whose context ended with err.
 func (o *outbox) cancel(r *request, err error) {
 	o.mu.Lock()
@@ -374,6 +321,11 @@ func (o *outbox) close(err error) {
 			o.abandonLocked(r, err)
 		}
 	}
+	for r, timer := range o.delayed {
+		timer.Stop()
+		o.abandonLocked(r, err)
+	}
+	clear(o.delayed)
 }
 
 // awaitIdle waits until every request is answered.
@@ -394,19 +346,4 @@ func (o *outbox) awaitIdle(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%d requests are not answered: %w", open, ctx.Err())
 	}
-}
-
-// unfinished returns the unanswered requests of a connection, in the order in which they came. The outbox's mutex must be
-// held.
-func (n *conn) unfinished() []*request {
-	var all []*request
-	for _, requests := range n.inflight {
-		for _, r := range requests {
-			if !r.finished {
-				all = append(all, r)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b *request) int { return cmp.Compare(a.seq, b.seq) })
-	return all
 }

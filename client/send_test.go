@@ -226,6 +226,36 @@ func TestRefusedMessagesAreSentAgainAfterTheDelay(t *testing.T) {
 	}
 }
 
+// A message that waits for its delay alone ends with the client, or with its context.
+func TestDelayedMessageDoesNotOutliveItsClient(t *testing.T) {
+	serve(t, func(t *testing.T, s *server) {
+		cfg := s.config()
+		cfg.RetryRefused = true
+		c := s.dial(cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.SendText(ctx, "bob", "x"); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("at the end of its context: %v", err)
+		}
+		result := make(chan error, 1)
+		c.SendAsync(t.Context(), Outgoing{To: "bob", Content: Text("x")}, func(_ Receipt, err error) { result <- err })
+		synctest.Wait()
+		end(c)
+		if err := <-result; !errors.Is(err, ErrClosed) {
+			t.Errorf("at the end of the client: %v", err)
+		}
+		if c.out.open != 0 || len(c.out.delayed) != 0 {
+			t.Errorf("left behind: %d requests", c.out.open)
+		}
+	}, then(func(p *peer) {
+		for range 2 {
+			fr, _ := p.frame()
+			p.send(`{"type":"81","code":604,"clientMsgId":%q,"delayMs":60000}`, fr.ClientMsgID)
+		}
+		p.drain()
+	}))
+}
+
 // A message that the server closes the connection for would close the next one too.
 func TestMessageThatEndsConnectionsIsGivenUp(t *testing.T) {
 	for _, tc := range []struct {
