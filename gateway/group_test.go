@@ -133,8 +133,8 @@ func TestWhatClientsMayNotDo(t *testing.T) {
 	a := start(t, redis, "a", func(c *gateway.Config) { c.DenyClientGroups = true })
 	c := login(t, a.Addr().String(), "c", "d")
 	for send, answer := range map[string]string{
-		`{"type":"86","content":1}`:                                   "87",
-		`{"type":"58"}`:                                               "59",
+		`{"type":"86","content":1}`: "87",
+		`{"type":"58"}`:             "59",
 		`{"type":"84","action":"create","groupId":"g","users":["u"]}`: "85",
 	} {
 		c.send("%s", send)
