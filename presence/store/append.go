@@ -86,24 +86,29 @@ func (m *Member) Append(user string, msg *Record, done func(Appended, error)) {
 }
 
 func finishAppend(l *lanes, o *op, _ any, err error) {
-	mail := o.mail
-	o.free()
+	mail := &o.mail
+	done, settled, full := mail.appended, mail.settled, mail.status == 'f'
+	result := Appended{Seq: mail.seq, Duplicate: mail.status == 'd', Tail: mail.tail, Holders: mail.holders}
 	l.queued.Add(-int64(len(mail.data.b) + opOverhead))
-	if err == nil && mail.status == 'f' {
+	o.free()
+	if err == nil && full {
 		err = ErrMailboxFull
 	}
-	if err != nil {
-		mail.appended(Appended{}, fmt.Errorf("append: %w", err))
-		return
+	switch {
+	case err != nil:
+		done(Appended{}, fmt.Errorf("append: %w", err))
+	case settled:
+		done(result, nil)
+	default:
+		l.member.settleLater(result, done)
 	}
-	result := Appended{Seq: mail.seq, Duplicate: mail.status == 'd', Tail: mail.tail, Holders: mail.holders}
-	if mail.settled {
-		mail.appended(result, nil)
-		return
-	}
-	l.member.located(slices.Clone(mail.holders), func(live []Holder, _ error) {
+}
+
+// settleLater ends an append when the lease table tells which holders are on live epochs.
+func (m *Member) settleLater(result Appended, done func(Appended, error)) {
+	m.located(slices.Clone(result.Holders), func(live []Holder, _ error) {
 		result.Holders = live
-		mail.appended(result, nil)
+		done(result, nil)
 	})
 }
 
@@ -132,6 +137,7 @@ type run struct {
 	keys, count int
 	time        arg
 	room, share int
+	replicated  int
 	kept        int64
 }
 
@@ -210,11 +216,11 @@ func (r *run) encode(l *lanes, w *worker) []any {
 	for _, lead := range r.leads {
 		r.args = append(r.args, &lead.user, &lead.mailKey, &lead.seen)
 	}
-	replicated := "0"
+	r.replicated = 0
 	if cfg.Durability == DurabilityReplicated {
-		replicated = "1"
+		r.replicated = 1
 	}
-	r.args = append(r.args, &w.now, &r.time, &r.score, &w.stamp, &r.room, &r.share, &r.kept, replicated, &r.count)
+	r.args = append(r.args, &w.now, &r.time, &r.score, &w.stamp, &r.room, &r.share, &r.kept, &r.replicated, &r.count)
 	for _, o := range r.contents {
 		if o.mail.shared {
 			r.args = append(r.args, &o.mail.data)
