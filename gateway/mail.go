@@ -135,8 +135,20 @@ func (m *mail) pop() entry {
 	return e
 }
 
-// renumber forgets the numbers of what was sent.
-func (m *mail) renumber() {
+// leap is by how much the numbers of a mailbox grow at least when it is renumbered. So many messages are hardly ever
+// dropped at once; and if they are, what follows only costs memory.
+const leap = 1_000_000
+
+// skip takes note that the mailbox goes on with number first instead of from: what lies between was dropped, or the mailbox
+// was renumbered, and what was sent has other numbers now.
+func (m *mail) skip(from, first uint64) {
+	switch {
+	case first <= from:
+		return
+	case first < from+leap:
+		m.dropBelow(first)
+		return
+	}
 	if m.before == nil {
 		m.before = map[messageID]bool{}
 	}

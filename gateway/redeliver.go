@@ -76,8 +76,8 @@ func (c *conn) redeliverLocked(now time.Duration) {
 // sendAgainLocked sends a page of what the client has not acknowledged.
 func (c *conn) sendAgainLocked(page *store.Mail) {
 	m := c.mail
-	m.dropBelow(page.First)
 	from := m.again
+	m.skip(from, page.First)
 	m.again = 0
 	i := m.head
 	for k := range page.Records {

@@ -203,9 +203,7 @@ func (c *conn) readPage() {
 // sendPageLocked sends what was read from a number on.
 func (c *conn) sendPageLocked(from uint64, page *store.Mail) {
 	m := c.mail
-	if page.First > from { // what was sent before is not in the mailbox any more, or under other numbers
-		m.renumber()
-	}
+	m.skip(from, page.First)
 	if page.First > c.nextSeq { // what lies between was dropped, but for what was pushed meanwhile
 		m.missed += max(0, page.Missed-int(c.nextSeq-from))
 		c.nextSeq = page.First
