@@ -66,7 +66,8 @@ func (c *conn) chat(fr *wire.Frame) {
 	msgID := wire.MessageID(c.user, fr.ToID, fr.ClientMsgID)
 	id, _ := rawID(msgID)
 	to, clientMsgID, size, now := fr.ToID, fr.ClientMsgID, len(fr.Content), rec.time
-	g.store(member, to, &store.Record{ID: id, Sender: c.user, Data: rec.encode()}, func(msg *letter, a store.Appended, err error) {
+	stored := &store.Record{ID: id, Sender: c.user, Data: rec.encode()}
+	g.store(member, to, stored, func(a store.Appended, err error) {
 		c.release(size)
 		if err != nil {
 			answer := refusal(wire.TypeChat, &wire.Frame{ClientMsgID: clientMsgID}, err)
@@ -74,13 +75,13 @@ func (c *conn) chat(fr *wire.Frame) {
 			return
 		}
 		c.send(&wire.Frame{Type: wire.TypeChatResp, Code: wire.CodeOK, MsgID: msgID, ClientMsgID: clientMsgID, Time: now})
-		g.pushAppended(to, a, msg)
+		g.pushAppended(to, a, stored)
 	})
 }
 
-// store stores a message for a user and calls done, on the goroutine of a lane: with the message, or with the error to
+// store stores a message for a user and calls done, on the goroutine of a lane: with what became of it, or the error to
 // refuse it with. If what became of it is not known, the user's sessions are told as soon as it is.
-func (g *Gateway) store(member membership, user string, rec *store.Record, done func(*letter, store.Appended, error)) {
+func (g *Gateway) store(member membership, user string, rec *store.Record, done func(store.Appended, error)) {
 	member.Append(user, rec, func(a store.Appended, err error) {
 		result := resultStored
 		switch {
@@ -97,18 +98,18 @@ func (g *Gateway) store(member membership, user string, rec *store.Record, done 
 			g.hint(member, user)
 		}
 		g.metrics.stores[result].Add(1)
-		done(&letter{id: rec.ID, data: rec.Data}, a, err)
+		done(a, err)
 	})
 }
 
 // pushAppended pushes a message that was stored. The push of a duplicate may have been lost with the gateway that the
 // message was sent to first, so the user's sessions are told how far the mailbox goes.
-func (g *Gateway) pushAppended(user string, a store.Appended, msg *letter) {
+func (g *Gateway) pushAppended(user string, a store.Appended, rec *store.Record) {
 	if a.Duplicate {
 		g.push(user, a.Holders, a.Tail, nil)
 		return
 	}
-	g.push(user, a.Holders, a.Seq, msg)
+	g.push(user, a.Holders, a.Seq, rec)
 }
 
 // reserve counts a message with so many bytes of content that waits for the store. It returns false if too many do.

@@ -45,7 +45,7 @@ func (g *Gateway) fanOut(member membership, rec *store.Record, users []string, d
 		f.refuse(errBusy)
 	default:
 		for i, user := range users {
-			g.store(member, user, rec, func(_ *letter, a store.Appended, err error) { f.stored(i, a, err) })
+			g.store(member, user, rec, func(a store.Appended, err error) { f.stored(i, a, err) })
 		}
 	}
 }

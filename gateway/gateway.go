@@ -255,7 +255,8 @@ func (g *Gateway) epoch() string {
 		g.epochsMu.Lock()
 		g.epochs[e] = struct{}{}
 		g.epochsMu.Unlock()
-		g.lastEpoch.Store(&e)
+		last := e // so that only this is on the heap
+		g.lastEpoch.Store(&last)
 	}
 	return string(e)
 }

@@ -10,9 +10,9 @@ import (
 // maxTargets is how many mailboxes one push to another gateway names at most.
 const maxTargets = 256
 
-// push hands a message with number seq of a user's mailbox to the sessions of the user. A nil message tells only that the
-// mailbox goes as far as seq. It must not block: it runs on the goroutine of a store's lane.
-func (g *Gateway) push(user string, holders []store.Holder, seq uint64, msg *letter) {
+// push hands a message with number seq of a user's mailbox to the sessions of the user. Without one (nil) it tells only that
+// the mailbox goes as far as seq. It must not block: it runs on the goroutine of a store's lane.
+func (g *Gateway) push(user string, holders []store.Holder, seq uint64, rec *store.Record) {
 	if len(holders) == 0 {
 		g.metrics.pushes[routeNone].Add(1)
 		return
@@ -23,6 +23,10 @@ func (g *Gateway) push(user string, holders []store.Holder, seq uint64, msg *let
 		}
 		if g.isOwn(h.Epoch) {
 			g.metrics.pushes[routeLocal].Add(1)
+			var msg *letter
+			if rec != nil {
+				msg = &letter{id: rec.ID, data: rec.Data}
+			}
 			for _, o := range holders[i:] {
 				if o.Epoch == h.Epoch {
 					g.handTo(user, o.Conn, seq, msg)
@@ -32,8 +36,8 @@ func (g *Gateway) push(user string, holders []store.Holder, seq uint64, msg *let
 		}
 		g.metrics.pushes[routeRemote].Add(1)
 		p := &peerv1.Push{Targets: []*peerv1.Target{target(user, h.Epoch, holders[i:], seq)}}
-		if msg != nil {
-			p.MessageId, p.Data = msg.id[:], msg.data
+		if rec != nil {
+			p.MessageId, p.Data = rec.ID[:], rec.Data
 		}
 		g.peers.Push(string(h.Epoch), p)
 	}

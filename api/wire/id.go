@@ -104,15 +104,13 @@ func MessageID(from, to, clientMsgID string) string {
 	if clientMsgID == "" {
 		return uuid.NewString()
 	}
-	h := sha256.New()
+	var space [512]byte // for ids of the usual lengths without an allocation
+	b := space[:0]
 	for _, s := range []string{from, to, clientMsgID} {
-		var n [4]byte
-		binary.BigEndian.PutUint32(n[:], uint32(len(s)))
-		h.Write(n[:])
-		h.Write([]byte(s))
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 	}
-	var id uuid.UUID
-	copy(id[:], h.Sum(nil))
+	sum := sha256.Sum256(b)
+	id := uuid.UUID(sum[:16])
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
 	return id.String()
