@@ -258,6 +258,7 @@ func (r *run) returnAll(devices []Device) error {
 	}
 	last := r.messages[stranger]
 	arrived := r.until(r.patience(), func() bool {
+		ready() // an old login that succeeds only now takes the device's place
 		for _, m := range last {
 			if r.answer(m.frame.ClientMsgID) != 200 {
 				return false
