@@ -135,7 +135,7 @@ FUZZTIME ?= 30s
 .PHONY: fuzz
 fuzz: ## Let every fuzzer look for new inputs for FUZZTIME (30s).
 	@for f in api/wire:FuzzDecodeJSON api/wire:FuzzDecodeProtobuf gateway:FuzzFrames gateway:FuzzConversations; do
-	  echo "== $$f"; go test ./$${f%:*} -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s
+	  echo "== $$f"; go test ./$${f%:*} -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x
 	done
 
 CHAOS_SCHEDULES ?= 2000
