@@ -62,6 +62,8 @@ func (g *Gateway) askError(err error) error {
 		return errTooManyMembers
 	case errors.Is(err, store.ErrInvalidCursor):
 		return errBadCursor
+	case errors.Is(err, store.ErrStoreFull):
+		return errStoreFull
 	}
 	g.logRare.log(g.ctx, "asking the store for a client", "error", err)
 	return errAskLater

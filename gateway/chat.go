@@ -48,7 +48,7 @@ func (r pushRoute) String() string { return [numRoutes]string{"local", "remote",
 // Refusals of messages.
 var (
 	errUnavailable = wire.Errorf(wire.CodeUnavailable, "the message could not be stored in time; send it again after delayMs with the same clientMsgId")
-	errStoreFull   = wire.Errorf(wire.CodeStoreFull, "the store's memory is nearly full; send the message again after delayMs")
+	errStoreFull   = wire.Errorf(wire.CodeStoreFull, "the store's memory is nearly full; try again after delayMs")
 	errMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient's mailbox is full of your messages; send it again after delayMs")
 	errBusy        = wire.Errorf(wire.CodeUnavailable, "too many messages wait for the store; send it again after delayMs")
 )
