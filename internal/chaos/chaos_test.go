@@ -167,7 +167,7 @@ func (s suite) world(t *testing.T) *World {
 	t.Helper()
 	cfg := s.config(t)
 	cfg.Program, cfg.Gateways = gatewayProgram(t), s.set.Gateways
-	cfg.Args = append(cfg.Args, known(t, "--redelivery-delay=300ms", "--store-timeout=2s")...)
+	cfg.Args = append(cfg.Args, "--redelivery-delay=300ms", "--store-timeout=2s")
 	return NewWorld(t, cfg)
 }
 

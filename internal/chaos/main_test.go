@@ -2,9 +2,7 @@ package chaos
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -41,20 +39,4 @@ func gatewayProgram(t *testing.T) string {
 		t.Fatalf("build %s: %v", filepath.Base(path), err)
 	}
 	return path
-}
-
-// known keeps the flags that the gateway has.
-func known(t *testing.T, flags ...string) (list []string) {
-	t.Helper()
-	help, err := exec.CommandContext(t.Context(), gatewayProgram(t), "--help").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range flags {
-		name, _, _ := strings.Cut(f, "=")
-		if strings.Contains(string(help), name+"=") {
-			list = append(list, f)
-		}
-	}
-	return list
 }
