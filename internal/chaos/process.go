@@ -37,6 +37,7 @@ type process struct {
 
 	mu   sync.Mutex
 	logs []string // the latest; guarded by mu
+	bug  string   // a line that must never be logged; guarded by mu
 	err  error    // guarded by mu
 }
 
@@ -78,6 +79,11 @@ func (p *process) watch(lines *bufio.Scanner, joined chan<- string) {
 			joined <- entry.Listen
 		}
 		p.mu.Lock()
+		for _, word := range []string{"DATA RACE", "panic"} {
+			if p.bug == "" && strings.Contains(lines.Text(), word) {
+				p.bug = lines.Text()
+			}
+		}
 		if p.logs = append(p.logs, lines.Text()); len(p.logs) > 200 {
 			p.logs = p.logs[100:]
 		}
@@ -96,15 +102,18 @@ func (p *process) tail() string {
 	return strings.Join(p.logs, "\n")
 }
 
-// crashed returns what a process said that ended by itself with anything but success, such as a panic.
+// crashed returns what a process said that panicked, or ended by itself with anything but success.
 func (p *process) crashed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bug != "" {
+		return fmt.Errorf("gateway %s: %s\n%s", p.label, p.bug, strings.Join(p.logs, "\n"))
+	}
 	select {
 	case <-p.ended:
 	default:
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	var exit *exec.ExitError
 	if !errors.As(p.err, &exit) {
 		return p.err

@@ -209,6 +209,9 @@ func (w *World) doGateway(s *slot, step Step) {
 	case KillGateway, LoseGateway:
 		w.record(check.GatewayHit, p.label)
 		p.kill()
+		if err := p.crashed(); err != nil {
+			w.fail(err)
+		}
 		pause(step.For)
 		w.start(s, step.Verb == LoseGateway)
 	case StopGateway:
