@@ -135,9 +135,10 @@ func (m *mail) pop() entry {
 	return e
 }
 
-// leap is by how much the numbers of a mailbox grow at least when it is renumbered. So many messages are hardly ever
-// dropped at once; and if they are, what follows only costs memory.
-const leap = 1_000_000
+// leap is by how much more than by the messages that it holds the numbers of a mailbox grow at least when it is renumbered:
+// by a million from the oldest one. So many messages are hardly ever dropped at once; and if they are, what follows only
+// costs memory.
+const leap = 500_000
 
 // skip takes note that the mailbox goes on with number first instead of from: what lies between was dropped, or the mailbox
 // was renumbered, and what was sent has other numbers now.
