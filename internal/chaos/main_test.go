@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,7 +24,14 @@ var program = sync.OnceValues(func() (_ string, err error) {
 	return Build(programDir, os.Getenv("CHAOS_RACE") != "")
 })
 
+// parallel is how many tests run at the same time: they mostly wait.
+const parallel = "8"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if programDir != "" {
 			_ = os.RemoveAll(programDir)
