@@ -193,9 +193,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // stream opens a stream and sends what is queued until it breaks or the peer's epoch is dead.
 func (l *link) stream(ctx context.Context, address string) error {
 	hello := &peerv1.Hello{Cluster: l.node.cfg.Cluster, Epoch: l.epoch, Sender: l.node.cfg.Epoch()}
+	var wg sync.WaitGroup
+	defer wg.Wait() // receive returns when connect has ended the stream
 	return connect(ctx, address, hello, l.node.cfg.Keys, func(ctx context.Context, stream clientStream) error {
-		var wg sync.WaitGroup
-		defer wg.Wait()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		wg.Go(func() { cancel(l.receive(stream)) })

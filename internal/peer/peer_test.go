@@ -176,6 +176,16 @@ func TestPushToADeadEpochIsDropped(t *testing.T) {
 	}
 }
 
+// TestLinkToADeadEpochEnds, also when the process behind it lives on and does not end the stream.
+func TestLinkToADeadEpochEnds(t *testing.T) {
+	n := &network{}
+	a, b := start(t, n, "a", true), start(t, n, "b", true)
+	a.Push("b", push(1))
+	eventually(t, "it has arrived", func() bool { p, _ := b.counts(); return p == 1 })
+	n.set("b", "")
+	eventually(t, "the link is forgotten", func() bool { return a.Links() == 0 })
+}
+
 // TestAddressOfAnotherIncarnation: pod addresses are reused; the gateway there now gets nothing that was meant for the one
 // before.
 func TestAddressOfAnotherIncarnation(t *testing.T) {
