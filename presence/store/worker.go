@@ -175,7 +175,8 @@ func (l *lanes) settle(w *worker) {
 	if teach {
 		_ = loadScripts(l.ctx, w.node.writes) // taught again with the next failure
 	}
-	l.requeue(w, again, held, done)
+	again, n := l.giveUp(again)
+	l.requeue(w, again, held, done+n)
 	if w.troubled && !slow {
 		// Redis may have been restarted or replaced between two looks.
 		w.troubled = false
@@ -192,6 +193,22 @@ func (l *lanes) settle(w *worker) {
 	case <-l.ctx.Done():
 	}
 	w.backoff = min(2*w.backoff, maxBackoff)
+}
+
+// giveUp refuses ops that failed and are past their deadline, which expire does not see while they are in a batch: almost
+// always, while Redis does not answer. It returns the others, and how many it refused.
+func (l *lanes) giveUp(failed []*op) (again []*op, refused int) {
+	now := time.Now()
+	again = failed[:0]
+	for _, o := range failed {
+		if o.deadline.IsZero() || now.Before(o.deadline) {
+			again = append(again, o)
+			continue
+		}
+		refused++
+		l.complete(o, nil, o.refusal())
+	}
+	return again, refused
 }
 
 // judge decides what becomes of an op by its reply.
