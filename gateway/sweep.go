@@ -49,7 +49,7 @@ func (g *Gateway) sweeps(ctx context.Context) {
 	}
 }
 
-// sweep compares all sessions once.
+// sweep compares all sessions once, and returns the first error: a part of Redis may fail while another answers.
 func (g *Gateway) sweep(ctx context.Context) error {
 	member := g.registry()
 	if member == nil {
@@ -57,6 +57,7 @@ func (g *Gateway) sweep(ctx context.Context) error {
 	}
 	g.metrics.sweeps.Add(1)
 	var chunk []comparison
+	var failed error
 	for p := range store.Partitions {
 		for _, c := range g.table.partition(p) {
 			if s, ok := c.comparison(); ok {
@@ -67,8 +68,8 @@ func (g *Gateway) sweep(ctx context.Context) error {
 			continue
 		}
 		pace := time.After(time.Duration(len(chunk)) * time.Second / sweepRate)
-		if err := compare(ctx, member, chunk); err != nil {
-			return err
+		if err := compare(ctx, member, chunk); err != nil && failed == nil {
+			failed = err
 		}
 		chunk = chunk[:0]
 		select {
@@ -77,7 +78,7 @@ func (g *Gateway) sweep(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return nil
+	return failed
 }
 
 // comparison is a session that is compared.
@@ -87,11 +88,12 @@ type comparison struct {
 	id   uint64
 }
 
-// comparison returns the session as it is now, if it is one that mail is sent to.
+// comparison returns the session as it is now, if it is one that mail is sent to, or will be: what the store said of the
+// mailbox to one that logs in may be older.
 func (c *conn) comparison() (comparison, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return comparison{c, c.user, c.id}, c.state == stateOpen && c.closing == reasonNone
+	return comparison{c, c.user, c.id}, (c.state == stateOpen || c.state == stateLogin) && c.closing == reasonNone
 }
 
 // compare asks how far the mailboxes of some sessions go.
@@ -106,25 +108,19 @@ func compare(ctx context.Context, member membership, sessions []comparison) erro
 		users[i] = sessions[i].user
 	}
 	tails, err := member.Tails(ctx, users)
-	if err != nil {
-		return err
+	for i, tail := range tails {
+		sessions[i].apply(tail)
 	}
-	for i := range sessions {
-		sessions[i].apply(tails[i])
-	}
-	return nil
+	return err
 }
 
 // apply has the session read its mailbox if that goes further than the session.
 func (s *comparison) apply(tail uint64) {
 	c := s.c
 	c.mu.Lock()
-	if c.user == s.user && c.id == s.id && c.state == stateOpen && c.closing == reasonNone {
-		if tail > 0 && tail >= c.nextSeq {
-			c.g.metrics.swept.Add(1)
-			c.raiseTailLocked(tail)
-			c.readOnLocked(false)
-		}
+	if c.user == s.user && c.id == s.id && tail > 0 && tail >= c.nextSeq && c.raiseTailLocked(tail) {
+		c.g.metrics.swept.Add(1)
+		c.readOnLocked(false)
 	}
 	c.writeAndUnlock()
 }

@@ -172,7 +172,8 @@ func parseRecordOf(text string) (r StoredRecord, ok bool) {
 }
 
 // Tails tells the newest number of each mailbox, 0 where there is none, in one pipeline for each node. While a mailbox is
-// being emptied its number may be told too high. Errors: ErrUnavailable.
+// being emptied its number may be told too high. Errors: ErrUnavailable; then the mailboxes that could be read are told all the
+// same, and the others as if there were none.
 func (m *Member) Tails(ctx context.Context, users []string) ([]uint64, error) {
 	s := m.store
 	reqs := make([]*request, 0, 2*len(users))
@@ -184,8 +185,9 @@ func (m *Member) Tails(ctx context.Context, users []string) ([]uint64, error) {
 	if len(reqs) == 0 {
 		return nil, nil
 	}
-	if err := s.exchange(ctx, reqs...); err != nil {
-		return nil, fmt.Errorf("read tails: %w", err)
+	err := s.exchange(ctx, reqs...)
+	if err != nil {
+		err = fmt.Errorf("read tails: %w", err)
 	}
 	tails := make([]uint64, len(users))
 	for i := range users {
@@ -193,5 +195,5 @@ func (m *Member) Tails(ctx context.Context, users []string) ([]uint64, error) {
 			tails[i] = first + uint64(intOf(reqs[2*i].text())) - 1 //nolint:gosec // a length
 		}
 	}
-	return tails, nil
+	return tails, err
 }

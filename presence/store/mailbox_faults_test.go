@@ -482,3 +482,22 @@ func TestTailsOfMailboxes(t *testing.T) {
 		t.Fatalf("tails %v, %v", tails, err)
 	}
 }
+
+// TestTailsWhileAPartOfRedisIsDown: those that can be read are told.
+func TestTailsWhileAPartOfRedisIsDown(t *testing.T) {
+	c := testredis.StartCluster(t, 3)
+	g := startGateway(t, Config{Mode: Cluster}, "gw-1", c.Addrs()...)
+	lost, users := c.NodeOf(g.store.keys.mailKey(Partition("alice"), "alice")), userIDs(6)
+	want := make([]uint64, len(users))
+	for i, u := range users {
+		seq := g.send(u, "one").Seq
+		if c.NodeOf(g.store.keys.mailKey(Partition(u), u)) != lost {
+			want[i] = seq
+		}
+	}
+	c.Nodes[lost].Kill()
+	tails, err := g.member.Tails(t.Context(), users)
+	if !errors.Is(err, ErrUnavailable) || fmt.Sprint(tails) != fmt.Sprint(want) {
+		t.Fatalf("tails %v, %v; want %v", tails, err, want)
+	}
+}
