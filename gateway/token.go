@@ -40,7 +40,7 @@ func (t *tokenFacts) end() time.Time {
 func (c *conn) watchTokenLocked() {
 	end := c.token.end()
 	if left := time.Until(end); !end.IsZero() && left < c.g.cfg.IdleTimeout/2 {
-		c.g.wheel.Schedule(&c.timer, left, c) // sooner than the timer looks anyway
+		c.g.wheel.Sooner(&c.timer, left, c) // than the timer looks anyway; something else may be due before
 	}
 }
 
