@@ -49,7 +49,11 @@ func (c *conn) ackLocked(id messageID) bool {
 		}
 	}
 	if !found {
-		return false
+		acked, sent := m.before[id]
+		if sent && !acked {
+			m.before[id] = true // it is passed over when it is read under its new number
+		}
+		return sent && !acked
 	}
 	m.unflushed++
 	c.moveCursorLocked()

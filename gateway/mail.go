@@ -8,8 +8,10 @@ import (
 )
 
 const (
-	// maxEarly is how many pushes are kept that came before their turn. What exceeds it is read from the mailbox.
-	maxEarly = 32
+	// maxEarly and maxEarlyBytes are how many pushes, of how many bytes, are kept that came before their turn. What exceeds
+	// them is read from the mailbox.
+	maxEarly      = 32
+	maxEarlyBytes = 64 << 10
 	// entryOverhead is what an unacknowledged message takes of the window besides its bytes.
 	entryOverhead = 128
 )
@@ -24,6 +26,7 @@ type mail struct {
 	tail   uint64 // the newest message that is known of; 0: none
 	raised bool   // tail has grown since the last read began
 	missed int    // how many messages were dropped before the next one
+	need   int    // bytes of the window that the next message takes, if it was found to be too large
 
 	// What was sent and is not acknowledged, oldest first, acknowledged ones between others included: entries[head:].
 	entries []entry
@@ -181,16 +184,27 @@ func (c *conn) hand(user string, id, seq uint64, msg *letter) {
 		c.mu.Unlock()
 		return
 	}
-	m := c.mail
+	ahead := seq - c.nextSeq
 	switch {
-	case msg != nil && seq == c.nextSeq && c.sendNextLocked(seq, msg):
+	case msg != nil && ahead == 0 && c.sendNextLocked(seq, msg):
 		c.sendEarlyLocked()
-	case msg != nil && seq > c.nextSeq && len(m.early) < maxEarly:
-		m.early = append(m.early, early{seq, msg.id, msg.data})
+	case msg != nil && ahead > 0:
+		c.mail.keepEarly(early{seq, msg.id, msg.data})
 	}
 	// What is missing may still come by itself, unless the numbers leap: the mailbox is new, or was numbered anew.
-	c.readOnLocked(msg != nil && seq-c.nextSeq < maxEarly)
+	c.readOnLocked(msg != nil && ahead < maxEarly)
 	c.writeAndUnlock()
+}
+
+// keepEarly keeps a push until its turn, unless too much is kept already: by a client that acknowledges nothing it never comes.
+func (m *mail) keepEarly(e early) {
+	size := len(e.data)
+	for _, o := range m.early {
+		size += len(o.data)
+	}
+	if len(m.early) < maxEarly && size <= maxEarlyBytes {
+		m.early = append(m.early, e)
+	}
 }
 
 // raiseTailLocked takes note of how far the mailbox goes. It returns false if nothing is to be done about it now: then the
@@ -221,9 +235,10 @@ func (c *conn) sendNextLocked(seq uint64, msg *letter) bool {
 	m.dropBelow(seq + 1 - min(seq, uint64(c.g.cfg.Store.Mailbox.MaxMessages)))
 	size := len(msg.data) + entryOverhead
 	if messages, bytes := c.windowLocked(); messages <= 0 || (bytes < size && m.open() > 0) {
+		m.need = size
 		return false
 	}
-	c.nextSeq = seq + 1
+	c.nextSeq, m.need = seq+1, 0
 	acked, again := m.before[msg.id]
 	if acked {
 		m.add(entry{id: msg.id, seq: seq, size: uint32(size), acked: true})

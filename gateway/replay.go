@@ -140,7 +140,7 @@ func (c *conn) roomLocked() bool {
 	}
 	box := &c.g.cfg.Store.Mailbox
 	messages, bytes := c.windowLocked()
-	return messages >= min(pageMessages, max(1, box.MaxMessages/4)) && bytes >= min(pageBytes, box.MaxBytes/4)
+	return messages >= min(pageMessages, max(1, box.MaxMessages/4)) && bytes >= max(min(pageBytes, box.MaxBytes/4), c.mail.need)
 }
 
 var errNoRecords = errors.New("there is nothing where the mailbox should have messages")
@@ -174,7 +174,7 @@ func (c *conn) readPage() {
 		return
 	}
 	m.reading = false
-	if err == nil && len(page.Records) == 0 && page.Tail >= max(1, page.First) {
+	if err == nil && len(page.Records) == 0 && page.Tail >= max(1, page.First) && page.First <= from {
 		err = errNoRecords
 	}
 	switch {

@@ -25,6 +25,7 @@ type world struct {
 	boxes    map[string]*worldBox // by user
 	deaf     bool                 // appends find nobody to push to
 	unsure   bool                 // appends happen, and are said to have an unknown outcome
+	register func()               // nil, or called between a registration and its answer
 }
 
 func newWorld() *world {
@@ -81,6 +82,14 @@ func (m *worldMember) Run(ctx context.Context) error {
 func (m *worldMember) Epoch() store.Epoch { return m.epoch }
 
 func (m *worldMember) Register(_ context.Context, s store.Session) (store.Login, error) {
+	login, err := m.registered(s)
+	if m.w.register != nil {
+		m.w.register()
+	}
+	return login, err
+}
+
+func (m *worldMember) registered(s store.Session) (store.Login, error) {
 	w := m.w
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -19,6 +19,7 @@ type worldBox struct {
 	records []store.StoredRecord
 	cursors map[string]uint64 // by device
 	acks    int               // writes of cursors
+	old     int               // how many of the first messages are too old to be read
 }
 
 // worldOrigin is the number of the first message of each mailbox.
@@ -158,6 +159,11 @@ func (m *worldMember) Read(_ context.Context, user, _ string, from uint64, limit
 	if mail.First <= mail.Tail {
 		records := b.records[mail.First-b.first:]
 		mail.Records = slices.Clone(records[:min(limit, len(records))])
+		for len(mail.Records) > 0 && mail.First < b.first+uint64(b.old) {
+			mail.Records = mail.Records[1:]
+			mail.First++
+			mail.Missed++
+		}
 	}
 	return mail, nil
 }
