@@ -134,10 +134,11 @@ func (r *runner) tick(ctx context.Context) error {
 		r.notePeers(r.view.Load(), v.table)
 		r.view.Store(newView(v.table))
 	}
-	r.answer(waiting)
 	if v == nil {
+		r.waitOn(waiting) // an epoch that is too young to be known is not a dead one
 		return nil
 	}
+	r.answer(waiting)
 	r.obey(v)
 	fenced := slices.ContainsFunc(v.parts[:], func(p partLook) bool { return p.fenced })
 	changed, err := r.keepLease(ctx, v, fenced)

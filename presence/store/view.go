@@ -67,7 +67,7 @@ func (m *Member) Peers() []Peer {
 
 func (v *view) list() []Peer { return slices.Collect(maps.Values(v.peers)) }
 
-// waiter is a Locate that waits for the next look at the lease table.
+// waiter is a Locate, or an append that is done, that waits for the next look at the lease table.
 type waiter struct {
 	list []Holder
 	done func([]Holder, error)
@@ -80,6 +80,13 @@ func (m *Member) takeWaiting() []waiter {
 	waiting := m.waiting
 	m.waiting = nil
 	return waiting
+}
+
+// waitOn has locates wait for another look, because the table could not be read.
+func (m *Member) waitOn(waiting []waiter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = append(waiting, m.waiting...)
 }
 
 // answer answers locates by what is known now.
