@@ -40,7 +40,8 @@ func (c *conn) groupChat(fr *wire.Frame) {
 	msgID := wire.MessageID(c.user, groupPrefix+fr.GroupID, fr.ClientMsgID)
 	id, _ := rawID(msgID)
 	content := record{from: c.user, group: fr.GroupID, time: now, content: fr.Content}
-	rec := &store.Record{ID: id, Sender: c.user, Data: content.encode()}
+	// Without a sender: one member who does not read must not have the messages of everybody refused.
+	rec := &store.Record{ID: id, Data: content.encode()}
 	asked := wire.Frame{GroupID: fr.GroupID, ClientMsgID: fr.ClientMsgID}
 	size := len(fr.Content)
 	g.sendToGroup(member, fr.GroupID, c.user, rec, func(err error) {

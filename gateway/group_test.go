@@ -79,6 +79,27 @@ func TestGroupMessagesReachEveryMember(t *testing.T) {
 	connected[0].quiet()
 }
 
+// TestMemberWhoNeverReadsDoesNotBlockTheGroup: the messages of the others are not refused because one mailbox is full; who
+// reads at last is told how many are missing.
+func TestMemberWhoNeverReadsDoesNotBlockTheGroup(t *testing.T) {
+	redis := testredis.Start(t)
+	s := readers(t, redis)
+	a := start(t, redis, "a", unlimited, func(c *gateway.Config) { c.Store.Mailbox.MaxMessages = 10 })
+	users := members(t, s, "g", "owner", 2)
+	owner, reader := login(t, a.Addr().String(), "owner", "d"), login(t, a.Addr().String(), users[0], "d")
+	const n = 25
+	for i := range n {
+		if f := owner.groupChat("g", fmt.Sprint(i), i); f["code"] != 200.0 {
+			t.Fatalf("message %d was answered with %v", i, f)
+		}
+		reader.receive(i)
+	}
+	idle := login(t, a.Addr().String(), users[1], "d")
+	if f := idle.receive(n - 10); f["missed"] != float64(n-10) {
+		t.Errorf("the first message that was kept is %v, want missed %d", f, n-10)
+	}
+}
+
 // TestInterruptedFanOutIsFinishedByAResend: the sender's gateway dies in the middle. Whoever has the message does not get it
 // again.
 func TestInterruptedFanOutIsFinishedByAResend(t *testing.T) {

@@ -121,7 +121,7 @@ func TestTokenExpiresWhileConnected(t *testing.T) {
 		}
 		return token
 	}
-	c := dial(t, g, "?token="+sign(time.Second-auth.Leeway), nil)
+	c := dial(t, g, "?token="+sign(2*time.Second-auth.Leeway), nil)
 	c.expect(frame{"type": "11", "code": 200, "userId": "alice"})
 	c.expect(frame{"type": "0", "code": 302})
 	c.expectClose(4302)

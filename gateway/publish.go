@@ -45,6 +45,7 @@ func (g *Gateway) Publish(p *peerv1.Publish, done func(*peerv1.Published)) {
 			done(answer)
 		})
 	case p.GetGroup() != "":
+		stored.Sender = "" // as in group
 		g.sendToGroup(member, p.GetGroup(), "", stored, func(err error) {
 			setOutcome(answer, err)
 			done(answer)

@@ -80,9 +80,17 @@ func (m *Member) Append(user string, msg *Record, done func(Appended, error)) {
 	o := newOp(opAppend, part, Session{User: user})
 	o.deadline = o.queued.Add(m.store.cfg.OpTimeout)
 	o.mail.id, o.mail.data.b, o.mail.appended = msg.ID, msg.Data, done
-	o.mail.sender = uint16(xxhash.Sum64String(msg.Sender)) //nolint:gosec // two bytes are enough to tell senders apart
+	o.mail.sender = senderMark(msg.Sender)
 	o.finish = finishAppend
 	l.push(o)
+}
+
+// senderMark is what the ring of a mailbox keeps of a sender: two bytes are enough to tell senders apart. Zero is nobody's.
+func senderMark(sender string) uint16 {
+	if sender == "" {
+		return 0
+	}
+	return uint16(xxhash.Sum64String(sender)%0xffff) + 1 //nolint:gosec // at most 0xffff
 }
 
 func finishAppend(l *lanes, o *op, _ any, err error) {

@@ -15,7 +15,7 @@ import (
 type Record struct {
 	// ID identifies the message: of two with the same id the second is a duplicate, and not stored.
 	ID [16]byte
-	// Sender is counted against when a mailbox is full.
+	// Sender is counted against when a mailbox is full. Without one, room is made for the message in any case.
 	Sender string
 	// Data is opaque, and not changed until the append is done; records with the same Data may share it.
 	Data []byte
