@@ -135,7 +135,7 @@ func (r *runner) tick(ctx context.Context) error {
 		r.view.Store(newView(v.table))
 	}
 	if v == nil {
-		r.waitOn(waiting) // an epoch that is too young to be known is not a dead one
+		r.waitOn(waiting)
 		return nil
 	}
 	r.answer(waiting)

@@ -236,7 +236,7 @@ func (m *Member) located(list []Holder, done func([]Holder, error)) {
 		m.mu.Lock()
 		wait := m.running
 		if wait {
-			m.waiting = append(m.waiting, waiter{list, done})
+			m.waiting = append(m.waiting, waiter{list, done, time.Now()})
 		}
 		m.mu.Unlock()
 		if wait {

@@ -3,6 +3,7 @@ package store
 import (
 	"maps"
 	"slices"
+	"time"
 )
 
 // view is the lease table as the member saw it last.
@@ -69,9 +70,14 @@ func (v *view) list() []Peer { return slices.Collect(maps.Values(v.peers)) }
 
 // waiter is a Locate, or an append that is done, that waits for the next look at the lease table.
 type waiter struct {
-	list []Holder
-	done func([]Holder, error)
+	list  []Holder
+	done  func([]Holder, error)
+	since time.Time
 }
+
+// unknownPatience is how long an answer waits for a look that succeeds. It is longer than the connection to one server
+// takes to come back while the others have theirs; an outage of the lease table lasts longer, but then nobody joins.
+const unknownPatience = 2 * time.Second
 
 // takeWaiting returns the locates that wait for a look at the lease table; it is called before the look.
 func (m *Member) takeWaiting() []waiter {
@@ -82,11 +88,29 @@ func (m *Member) takeWaiting() []waiter {
 	return waiting
 }
 
-// waitOn has locates wait for another look, because the table could not be read.
+// waitOn has locates wait for another look, because the table could not be read: an epoch that is too young to be known is
+// not a dead one. Those that have waited long are told of it as if it was live, which costs no more than a push that nobody
+// takes.
 func (m *Member) waitOn(waiting []waiter) {
+	late := 0
+	for late < len(waiting) && time.Since(waiting[late].since) > unknownPatience {
+		late++
+	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.waiting = append(waiting, m.waiting...)
+	m.waiting = append(slices.Clone(waiting[late:]), m.waiting...)
+	m.mu.Unlock()
+	v := m.view.Load()
+	for _, w := range waiting[:late] {
+		w.done(v.notDead(w.list), nil)
+	}
+}
+
+// notDead leaves the holders on epochs that are live, or not known.
+func (v *view) notDead(list []Holder) []Holder {
+	return slices.DeleteFunc(list, func(h Holder) bool {
+		_, known := v.table.deadlines[h.Epoch]
+		return known && !v.table.live(h.Epoch)
+	})
 }
 
 // answer answers locates by what is known now.
