@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -157,7 +158,8 @@ func TestGatewayDiesRightAfterItAccepted(t *testing.T) {
 		select {
 		case <-killed:
 		case <-time.After(c.r.patience()):
-			t.Fatal("nothing was accepted")
+			report(t, c.w, c.r.schedule, c.r.result(errors.New("nothing was accepted")))
+			return
 		}
 		begun := time.Now()
 		if !c.r.until(c.r.patience(), func() bool { return len(c.missing()) == 0 }) {
@@ -177,17 +179,11 @@ func (c *crowd) missing() []check.Pending {
 
 // connectedAt is run.connected at one gateway only.
 func (c *crowd) connectedAt(d Device, gateway int) bool {
-	dev := c.r.device(d)
-	c.r.mu.Lock()
-	dialing := dev.dialing > 0
-	c.r.mu.Unlock()
-	if c.r.client(d) != nil {
-		return true
-	}
-	if !dialing {
+	there, coming := c.r.whereabouts(d)
+	if !there && !coming {
 		c.r.login(d, gateway)
 	}
-	return false
+	return there
 }
 
 // TestRollingRestartUnderLoad: every gateway is replaced while all users chat. Nobody is cut off, but asked to move, and

@@ -59,24 +59,26 @@ func (r *run) setUp() error {
 
 // connected makes sure that a device is connected, or on its way to a gateway, and tells whether it is.
 func (r *run) connected(d Device, gateway int) bool {
-	dev := r.device(d)
-	r.mu.Lock()
-	c, dialing := dev.client, dev.dialing > 0
-	r.mu.Unlock()
-	switch {
-	case dialing:
-		return false
-	case c != nil && c.online():
-		return true
-	case c != nil && c.pending():
-		return false
+	there, coming := r.whereabouts(d)
+	if there || coming {
+		return there
 	}
+	dev := r.device(d)
 	r.mu.Lock()
 	dev.turns++
 	turn := dev.turns
 	r.mu.Unlock()
 	r.login(d, gateway+turn)
 	return false
+}
+
+// whereabouts tells whether a device is connected, or waits for the answer of a gateway.
+func (r *run) whereabouts(d Device) (there, coming bool) {
+	dev := r.device(d)
+	r.mu.Lock()
+	c, dialing := dev.client, dev.dialing > 0
+	r.mu.Unlock()
+	return !dialing && c != nil && c.online(), dialing || c != nil && c.pending()
 }
 
 // settle ends the troubles. Then every device connects that is not connected, and must get what is due, in time;
