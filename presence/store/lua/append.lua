@@ -42,6 +42,7 @@ local function more()
           end
         end
       end
+      if h then set[#set + 1], set[#set + 2] = 'm', int(to - h) end
       if h and box.o then
         box.o = int(tonumber(box.o) + to - h)
         set[#set + 1], set[#set + 2] = 'o', box.o

@@ -1,7 +1,7 @@
 -- mailbox.lua goes before every script that touches mailboxes. Of a user's hash it uses: "h" number of the first message in
 -- the list; "o" the first that was not dropped unread, where that is not h; "x" "<day>.<run of the server>" of the last
--- tending; "b" bytes of messages above their share; "s<device>" sessions; "d<device>" "<acknowledged>.<day>" of devices,
--- or "d\1<hash>" of one whose name was forgotten.
+-- tending; "m" by how much the numbers were shifted last; "b" bytes of messages above their share; "s<device>" sessions;
+-- "d<device>" "<acknowledged>.<day>" of devices, or "d\1<hash>" of one whose name was forgotten.
 -- Numbers exceed what tostring writes in full.
 local function int(n) return string.format('%.0f', n) end
 local day = 86400000

@@ -3,11 +3,18 @@
 -- KEYS: 1 user  2 mailbox
 -- ARGV: 1 number  2 most records  3 most bytes, but one record at least  4 device
 -- Returns the number of the first record, the tail, how many were dropped between, and the records.
-local head = redis.call('HMGET', KEYS[1], 'h', 'o', 'd' .. ARGV[4])
+local head = redis.call('HMGET', KEYS[1], 'h', 'o', 'd' .. ARGV[4], 'm')
 local from, h = tonumber(ARGV[1]), tonumber(head[1] or nil)
 if not h then return {int(from), '0', '0'} end
-from = math.max(from, cursor(head[3] or nil) + 1)
-local first = math.max(from, h)
+local read = cursor(head[3] or nil)
+local first = math.max(from, read + 1, h)
+-- Numbers leap by a million when a mailbox is renumbered. What was dropped is counted from where the number asked for is
+-- now; not at all if that is older than the last time. 1 is before all mailboxes.
+if from > 1 and from < h - 500000 then
+  from = from + tonumber(head[4] or '0')
+  if from < h - 500000 then from = h end
+end
+from = math.max(from, read + 1)
 local reply = {int(first), int(h + redis.call('LLEN', KEYS[2]) - 1),
   int(math.max(0, h - math.max(from, tonumber(head[2] or nil) or h)))}
 local bytes = 0
