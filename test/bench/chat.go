@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -40,9 +37,7 @@ var chatNames = map[string]string{
 type chatResult struct {
 	rate     float64 // messages a second
 	p50, p99 float64 // ms
-	server   float64 // µs of CPU a message, in both servers
-	redis    float64 // the same in Redis
-	load     float64 // the same in the clients
+	costs            // of a message
 }
 
 func (c *chatCmd) Run(ctx context.Context) error {
@@ -69,21 +64,14 @@ func (c *chatCmd) Run(ctx context.Context) error {
 }
 
 func (c *chatCmd) print(load string, results map[string][]chatResult) {
-	column := func(kind string, of func(chatResult) float64) (list []float64) {
-		for _, r := range results[kind] {
-			list = append(list, of(r))
-		}
-		return list
-	}
 	for _, kind := range c.Kinds {
 		show := func(of func(chatResult) float64, format, unit string) string {
-			return spreadOf(column(kind, of)).show(format, unit)
+			return spreadBy(results[kind], of).show(format, unit)
 		}
 		fmt.Printf("  %s\n", chatNames[kind])
 		fmt.Printf("    %s; p50 %s, p99 %s\n", show(func(r chatResult) float64 { return r.rate }, "%.0f", "messages/s"),
 			show(func(r chatResult) float64 { return r.p50 }, "%.1f", "ms"), show(func(r chatResult) float64 { return r.p99 }, "%.1f", "ms"))
-		fmt.Printf("    CPU a message: servers %s, Redis %s, clients %s\n", show(func(r chatResult) float64 { return r.server }, "%.1f", "µs"),
-			show(func(r chatResult) float64 { return r.redis }, "%.1f", "µs"), show(func(r chatResult) float64 { return r.load }, "%.1f", "µs"))
+		printCosts("a message", results[kind], func(r chatResult) costs { return r.costs })
 	}
 	ours := results["gateway"]
 	for _, yardstick := range []string{"centrifuge", "socketio", "relay"} {
@@ -145,8 +133,8 @@ func (c *chatCmd) measure(ctx context.Context, kind string, pairs, inFlight int)
 	if err := wait(ctx, time.Second); err != nil {
 		return chatResult{}, err
 	}
-	serversBefore, redisBefore, loadBefore := nodes[0].used()+nodes[1].used(), cpuOf(redis.cmd.Process.Pid), cpuOf(os.Getpid())
-	if err := c.profile(kind, fmt.Sprintf("%dx%d", pairs, inFlight), nodes); err != nil {
+	before := usedBy(nodes, redis)
+	if err := profile(c.Profile, kind, fmt.Sprintf("%s-%dx%d", kind, pairs, inFlight), nodes); err != nil {
 		return chatResult{}, err
 	}
 	begin := time.Now()
@@ -161,17 +149,14 @@ func (c *chatCmd) measure(ctx context.Context, kind string, pairs, inFlight int)
 		latencies = append(latencies, p.record(false)...)
 	}
 	took := time.Since(begin)
-	serversUsed, redisUsed := nodes[0].used()+nodes[1].used()-serversBefore, cpuOf(redis.cmd.Process.Pid)-redisBefore
-	loadUsed := cpuOf(os.Getpid()) - loadBefore
+	after := usedBy(nodes, redis)
 	for _, p := range load {
 		if err := p.failure(); err != nil {
 			return chatResult{}, err
 		}
 	}
-	if c.Profile != "" && kind != "socketio" {
-		if err := errors.Join(nodes[0].profiled(), nodes[1].profiled()); err != nil {
-			return chatResult{}, err
-		}
+	if err := profiled(c.Profile, kind, nodes); err != nil {
+		return chatResult{}, err
 	}
 	n := len(latencies)
 	if n == 0 {
@@ -180,26 +165,8 @@ func (c *chatCmd) measure(ctx context.Context, kind string, pairs, inFlight int)
 	slices.Sort(latencies)
 	ms := func(q float64) float64 { return float64(latencies[int(q*float64(n-1))].Microseconds()) / 1000 }
 	return chatResult{
-		rate: float64(n) / took.Seconds(), p50: ms(0.50), p99: ms(0.99),
-		server: float64(serversUsed.Microseconds()) / float64(n), redis: float64(redisUsed.Microseconds()) / float64(n),
-		load: float64(loadUsed.Microseconds()) / float64(n),
+		rate: float64(n) / took.Seconds(), p50: ms(0.50), p99: ms(0.99), costs: after.since(before, n),
 	}, nil
-}
-
-// profile starts the profiles that are wanted.
-func (c *chatCmd) profile(kind, load string, nodes []*server) error {
-	if c.Profile == "" || kind == "socketio" {
-		return nil
-	}
-	if err := os.MkdirAll(c.Profile, 0o755); err != nil {
-		return err
-	}
-	for i, n := range nodes {
-		if err := n.profile(filepath.Join(c.Profile, fmt.Sprintf("%s-%s-%d.pprof", kind, load, i))); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -241,6 +208,7 @@ func newPair(ctx context.Context, kind, fromAddr, toAddr string, i, payload int)
 		p.to.close()
 		return nil, err
 	}
+	p.to.beforeWait(p.from.flush) // a message that is done has the next one sent, by whoever notices
 	go func() { p.fail(p.to.run(p.step)) }()
 	go func() { p.fail(p.from.run(p.step)) }()
 	return p, nil
@@ -250,6 +218,7 @@ func (p *pair) start(inFlight int) {
 	for range inFlight {
 		p.send()
 	}
+	p.from.flush()
 }
 
 func (p *pair) send() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,14 +19,23 @@ type chatClient interface {
 	// run reads until the connection ends. It calls step with the id of a message when the server has accepted it from
 	// this user, and when it has been delivered to this user for good.
 	run(step func(id int)) error
+	// send queues a message; flush writes what is queued. Whoever calls send has flush called before it waits.
 	send(to string, id, payload int) error
+	flush()
+	// beforeWait has f called whenever run is about to wait.
+	beforeWait(f func())
 	close()
 }
 
 func dialChat(ctx context.Context, kind, addr, user string) (chatClient, error) {
 	s := &socket{}
 	path := map[string]string{"gateway": "/ws", "relay": "/ws", "centrifuge": "/connection/websocket", "socketio": "/socket.io/?EIO=4&transport=websocket&user=" + user}[kind]
-	dialer := websocket.Dialer{ReadBufferSize: 4096, WriteBufferSize: 1024}
+	dialer := websocket.Dialer{ReadBufferSize: 4096, WriteBufferSize: 1024,
+		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			s.batch = &batch{Conn: conn}
+			return s.batch, err
+		}}
 	conn, resp, err := dialer.DialContext(ctx, "ws://"+addr+path, nil)
 	if err != nil {
 		return nil, err
@@ -48,37 +58,62 @@ func dialChat(ctx context.Context, kind, addr, user string) (chatClient, error) 
 	}
 }
 
+// socket is the connection of a client.
 type socket struct {
-	conn *websocket.Conn
-	mu   sync.Mutex // held while writing
+	conn  *websocket.Conn
+	batch *batch
+	in    bytes.Buffer // the frame that was read last
+
+	mu  sync.Mutex // held while writing
+	out []byte     // the frame that is written
 }
 
 func (s *socket) close() { s.conn.Close() }
 
-func (s *socket) write(b []byte) error {
+func (s *socket) flush() { s.batch.flush() }
+
+func (s *socket) beforeWait(f func()) { s.batch.wait = f }
+
+// writef queues a frame.
+func (s *socket) writef(format string, args ...any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.conn.WriteMessage(websocket.TextMessage, b)
+	s.out = fmt.Appendf(s.out[:0], format, args...)
+	return s.conn.WriteMessage(websocket.TextMessage, s.out)
+}
+
+// read returns the next frame, which is valid until the next call.
+func (s *socket) read() ([]byte, error) {
+	_, r, err := s.conn.NextReader()
+	if err != nil {
+		return nil, err
+	}
+	s.in.Reset()
+	_, err = s.in.ReadFrom(r)
+	return s.in.Bytes(), err
 }
 
 // expect sends a frame, unless it is empty, and reads until one with the text comes.
 func (s *socket) expect(text, frame string) error {
 	if frame != "" {
-		if err := s.write([]byte(frame)); err != nil {
+		if err := s.writef("%s", frame); err != nil {
 			return err
 		}
 	}
-	_, data, err := s.conn.ReadMessage()
+	data, err := s.read()
 	if err == nil && !bytes.Contains(data, []byte(text)) {
 		err = fmt.Errorf("the server answered %.200s", data)
 	}
 	return err
 }
 
-// content is what is sent: an object of about the given size with the id of the message.
-func content(id, payload int) string {
+// content is the format of what is sent: an object with the id of the message and a padding.
+const content = `{"n":%d,"text":"%s"}`
+
+// padding makes a content have about so many bytes.
+func padding(payload int) string {
 	const frame = `{"n":1234567,"text":""}`
-	return fmt.Sprintf(`{"n":%d,"text":"%s"}`, id, strings.Repeat("x", max(0, payload-len(frame))))
+	return strings.Repeat("x", max(0, payload-len(frame)))
 }
 
 // number returns the integer after the text; -1 if it is not there.
@@ -125,16 +160,16 @@ func (c *ourClient) createGroup(group string, members []string) error {
 }
 
 func (c *ourClient) sendGroup(group string, id, payload int) error {
-	return c.write(fmt.Appendf(nil, `{"type":"82","groupId":%q,"clientMsgId":"%d","content":%s}`, group, id, content(id, payload)))
+	return c.writef(`{"type":"82","groupId":%q,"clientMsgId":"%d","content":`+content+`}`, group, id, id, padding(payload))
 }
 
 func (c *ourClient) send(to string, id, payload int) error {
-	return c.write(fmt.Appendf(nil, `{"type":"80","toId":%q,"clientMsgId":"%d","content":%s}`, to, id, content(id, payload)))
+	return c.writef(`{"type":"80","toId":%q,"clientMsgId":"%d","content":`+content+`}`, to, id, id, padding(payload))
 }
 
 func (c *ourClient) run(step func(int)) error {
 	for {
-		_, data, err := c.conn.ReadMessage()
+		data, err := c.read()
 		if err != nil {
 			return err
 		}
@@ -146,7 +181,7 @@ func (c *ourClient) run(step func(int)) error {
 		case bytes.HasPrefix(data, []byte(`{"type":"80","msgId":"`)), bytes.HasPrefix(data, []byte(`{"type":"82","msgId":"`)):
 			msgID, _, _ := bytes.Cut(data[len(`{"type":"80","msgId":"`):], []byte(`"`))
 			c.acks = append(c.acks, number(data, `"n":`))
-			if err := c.write(fmt.Appendf(nil, `{"type":"90","msgId":"%s"}`, msgID)); err != nil {
+			if err := c.writef(`{"type":"90","msgId":"%s"}`, msgID); err != nil {
 				return err
 			}
 		case bytes.HasPrefix(data, []byte(`{"type":"91","code":200`)):
@@ -165,12 +200,12 @@ type centrifugeClient struct{ *socket }
 const centrifugeFirst = 10 // ids of commands below are those of the connection
 
 func (c *centrifugeClient) send(to string, id, payload int) error {
-	return c.write(fmt.Appendf(nil, `{"id":%d,"publish":{"channel":%q,"data":%s}}`, id+centrifugeFirst, to, content(id, payload)))
+	return c.writef(`{"id":%d,"publish":{"channel":%q,"data":`+content+`}}`, id+centrifugeFirst, to, id, padding(payload))
 }
 
 func (c *centrifugeClient) run(step func(int)) error {
 	for {
-		_, data, err := c.conn.ReadMessage()
+		data, err := c.read()
 		if err != nil {
 			return err
 		}
@@ -181,7 +216,7 @@ func (c *centrifugeClient) run(step func(int)) error {
 			case bytes.HasPrefix(line, []byte(`{"id":`)) && bytes.Contains(line, []byte(`"publish":{`)):
 				step(number(line, `{"id":`) - centrifugeFirst)
 			case bytes.HasPrefix(line, []byte(`{}`)):
-				if err := c.write([]byte(`{}`)); err != nil { // a ping
+				if err := c.writef(`{}`); err != nil { // a ping
 					return err
 				}
 			default:
@@ -195,12 +230,12 @@ func (c *centrifugeClient) run(step func(int)) error {
 type socketioClient struct{ *socket }
 
 func (c *socketioClient) send(to string, id, payload int) error {
-	return c.write(fmt.Appendf(nil, `42%d["chat",%q,%s]`, id, to, content(id, payload)))
+	return c.writef(`42%d["chat",%q,`+content+`]`, id, to, id, padding(payload))
 }
 
 func (c *socketioClient) run(step func(int)) error {
 	for {
-		_, data, err := c.conn.ReadMessage()
+		data, err := c.read()
 		if err != nil {
 			return err
 		}
@@ -208,11 +243,11 @@ func (c *socketioClient) run(step func(int)) error {
 		case bytes.HasPrefix(data, []byte("43")) && len(data) > 2: // the server took a chat or an acknowledgement
 			step(number(data, "43"))
 		case bytes.HasPrefix(data, []byte(`42["chat",`)):
-			if err := c.write(fmt.Appendf(nil, `42%d["ack"]`, number(data, `"n":`))); err != nil {
+			if err := c.writef(`42%d["ack"]`, number(data, `"n":`)); err != nil {
 				return err
 			}
 		case bytes.Equal(data, []byte("2")):
-			if err := c.write([]byte("3")); err != nil { // a ping
+			if err := c.writef("3"); err != nil { // a ping
 				return err
 			}
 		default:

@@ -19,6 +19,13 @@ type groupCmd struct {
 	Seconds  int      `default:"4" help:"Length of a round, after a second to warm up. Deliveries that are not acknowledged come again after 5 s."`
 	Rounds   int      `default:"3" help:"Rounds, each of every server in turn."`
 	Payload  int      `default:"128" help:"Bytes of a message's content."`
+	Profile  string   `type:"path" placeholder:"DIR" help:"Write CPU profiles of the servers here: not of Socket.IO."`
+}
+
+// groupResult is one round of one server.
+type groupResult struct {
+	rate  float64 // deliveries a second
+	costs         // of a delivery
 }
 
 const groupBar = 60_000
@@ -35,14 +42,14 @@ const theGroup = "group"
 
 func (c *groupCmd) Run(ctx context.Context) error {
 	fmt.Printf("Group of %d members on two processes, %d in flight, %d B, %d s a round\n", c.Members, c.InFlight, c.Payload, c.Seconds)
-	rates := map[string][]float64{}
+	results := map[string][]groupResult{}
 	for range c.Rounds {
 		for _, kind := range c.Kinds {
-			rate, err := c.measure(ctx, kind)
+			r, err := c.measure(ctx, kind)
 			if err != nil {
 				return fmt.Errorf("measure %s: %w", kind, err)
 			}
-			rates[kind] = append(rates[kind], rate)
+			results[kind] = append(results[kind], r)
 		}
 	}
 	for _, kind := range c.Kinds {
@@ -50,20 +57,22 @@ func (c *groupCmd) Run(ctx context.Context) error {
 		if kind == "gateway" {
 			bar = fmt.Sprintf("; bar: at least %d", groupBar)
 		}
-		fmt.Printf("  %s\n    %s%s\n", groupNames[kind], spreadOf(rates[kind]).show("%.0f", "deliveries/s"), bar)
+		fmt.Printf("  %s\n    %s%s\n", groupNames[kind],
+			spreadBy(results[kind], func(r groupResult) float64 { return r.rate }).show("%.0f", "deliveries/s"), bar)
+		printCosts("a delivery", results[kind], func(r groupResult) costs { return r.costs })
 	}
 	fmt.Println()
 	return nil
 }
 
-func (c *groupCmd) measure(ctx context.Context, kind string) (float64, error) {
+func (c *groupCmd) measure(ctx context.Context, kind string) (groupResult, error) {
 	protocol, acks := kind, true
 	if kind == "gateway" || kind == "acked" {
 		protocol, acks = "gateway", kind == "acked"
 	}
 	redis, err := startRedis(ctx, "no")
 	if err != nil {
-		return 0, err
+		return groupResult{}, err
 	}
 	defer redis.stop()
 	nodes, err := startChatServers(ctx, protocol, redis.addr)
@@ -71,28 +80,36 @@ func (c *groupCmd) measure(ctx context.Context, kind string) (float64, error) {
 		defer n.stop()
 	}
 	if err != nil {
-		return 0, err
+		return groupResult{}, err
 	}
 	l := &groupLoad{payload: c.Payload, open: map[int]int{}, steps: c.Members + 1}
 	defer l.close()
 	if err := l.join(ctx, protocol, acks, nodes, c.Members); err != nil {
-		return 0, err
+		return groupResult{}, err
 	}
 	for range c.InFlight {
 		l.send()
 	}
+	l.sender.flush()
 	if err := wait(ctx, time.Second); err != nil {
-		return 0, err
+		return groupResult{}, err
 	}
-	begin, before := time.Now(), l.delivered.Load()
+	if err := profile(c.Profile, protocol, fmt.Sprintf("group-%s-%d", kind, c.Members), nodes); err != nil {
+		return groupResult{}, err
+	}
+	begin, before, used := time.Now(), l.delivered.Load(), usedBy(nodes, redis)
 	if err := wait(ctx, time.Duration(c.Seconds)*time.Second); err != nil {
-		return 0, err
+		return groupResult{}, err
 	}
 	n, took := l.delivered.Load()-before, time.Since(begin)
-	if err := l.failure(); err != nil {
-		return 0, err
+	spent := usedBy(nodes, redis).since(used, int(n))
+	if err := profiled(c.Profile, protocol, nodes); err != nil {
+		return groupResult{}, err
 	}
-	return float64(n) / took.Seconds(), nil
+	if err := l.failure(); err != nil {
+		return groupResult{}, err
+	}
+	return groupResult{rate: float64(n) / took.Seconds(), costs: spent}, nil
 }
 
 // groupLoad is the sender, the members, and the messages that are not done.
@@ -142,6 +159,7 @@ func (l *groupLoad) join(ctx context.Context, protocol string, acks bool, nodes 
 		if ours, ok := c.(*ourClient); ok {
 			ours.quiet = !acks
 		}
+		c.beforeWait(l.sender.flush) // a message that is done has the next one sent, by whoever notices
 		go func() { l.fail(c.run(func(id int) { l.delivered.Add(1); l.step(id) })) }()
 	}
 	go func() { l.fail(l.sender.run(l.step)) }()

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 )
 
@@ -79,6 +81,30 @@ func (s *server) profile(path string) error {
 func (s *server) profiled() error {
 	_, err := s.ask("profiled")
 	return err
+}
+
+// profile starts CPU profiles of servers in a directory, if they are wanted and the servers are our programs.
+func profile(dir, kind, name string, nodes []*server) error {
+	if dir == "" || kind == "socketio" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for i, n := range nodes {
+		if err := n.profile(filepath.Join(dir, fmt.Sprintf("%s-%d.pprof", name, i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// profiled ends them.
+func profiled(dir, kind string, nodes []*server) error {
+	if dir == "" || kind == "socketio" {
+		return nil
+	}
+	return errors.Join(nodes[0].profiled(), nodes[1].profiled())
 }
 
 // cpu returns what the server uses, without a collection first.

@@ -20,6 +20,15 @@ func spreadOf(values []float64) spread {
 	return spread{median: median, low: sorted[0], high: sorted[len(sorted)-1]}
 }
 
+// spreadBy is the spread of one figure of the rounds.
+func spreadBy[R any](rounds []R, of func(R) float64) spread {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = of(r)
+	}
+	return spreadOf(values)
+}
+
 // show prints the figure as text in the given unit.
 func (s spread) show(format, unit string) string {
 	return fmt.Sprintf(format+" %s ("+format+" to "+format+")", s.median, unit, s.low, s.high)
