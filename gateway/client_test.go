@@ -41,6 +41,14 @@ func startGateway(t testing.TB, w *world, change ...func(*Config)) *Gateway {
 // startStoppable runs a gateway until stop, which waits for its end.
 func startStoppable(t testing.TB, w *world, change ...func(*Config)) (g *Gateway, stop func() error) {
 	t.Helper()
+	g, stop = startUnready(t, w, change...)
+	eventually(t, "the gateway has joined", func() bool { return g.Ready() || w.isDown() })
+	return g, stop
+}
+
+// startUnready is startStoppable that does not wait for the gateway to be ready.
+func startUnready(t testing.TB, w *world, change ...func(*Config)) (g *Gateway, stop func() error) {
+	t.Helper()
 	cfg := Config{
 		PodName: "gateway", Cluster: "cluster", Auth: auth.Insecure{}, PeerKeys: testKeys{"peer key"},
 		Listen: "127.0.0.1:0", PeerListen: "127.0.0.1:0", DrainWindow: 5 * time.Second, join: w.join,
@@ -56,7 +64,6 @@ func startStoppable(t testing.TB, w *world, change ...func(*Config)) (g *Gateway
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
-	eventually(t, "the gateway has joined", func() bool { return g.Ready() || w.isDown() })
 	return g, func() error {
 		cancel()
 		select {

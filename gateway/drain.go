@@ -90,8 +90,8 @@ func (g *Gateway) moveAll(ctx context.Context, failed <-chan struct{}, member me
 		if n == 0 {
 			return
 		}
-		others, share := drainShare(member.Peers(), member.Epoch(), g.cfg.DrainMaxReconnectsPerSecond)
-		if others > 0 {
+		takers, starting, share := drainShare(member.Peers(), member.Epoch(), g.cfg.DrainMaxReconnectsPerSecond)
+		if takers+starting > 0 {
 			accompanied = time.Now()
 		} else if time.Since(accompanied) > aloneTimeout {
 			g.cfg.Logger.Warn("no other gateway takes clients: closing all at once", "connections", n)
@@ -103,7 +103,7 @@ func (g *Gateway) moveAll(ctx context.Context, failed <-chan struct{}, member me
 		if !pause(ctx, failed, step) {
 			return
 		}
-		if others == 0 {
+		if takers == 0 {
 			continue
 		}
 		credit = min(credit+share*step.Seconds(), max(share/4, 1))
@@ -115,19 +115,22 @@ func (g *Gateway) moveAll(ctx context.Context, failed <-chan struct{}, member me
 	}
 }
 
-// drainShare returns how many other gateways take clients, and how many clients this one may move a second.
-func drainShare(peers []store.Peer, self store.Epoch, rate int) (others int, share float64) {
+// drainShare returns how many other gateways take clients, how many will do so soon, and how many clients this one may move
+// a second.
+func drainShare(peers []store.Peer, self store.Epoch, rate int) (takers, starting int, share float64) {
 	draining := 1
 	for _, p := range peers {
 		switch {
 		case p.Epoch == self:
 		case p.Draining:
 			draining++
+		case p.Waiting:
+			starting++
 		default:
-			others++
+			takers++
 		}
 	}
-	return others, float64(rate) / float64(draining)
+	return takers, starting, float64(rate) / float64(draining)
 }
 
 // move asks the client to reconnect elsewhere. It returns false if there is nobody to ask.

@@ -120,22 +120,24 @@ func TestDrainTakesReadinessFirst(t *testing.T) {
 
 func TestDrainShare(t *testing.T) {
 	peer := func(e string, draining bool) store.Peer { return store.Peer{Epoch: store.Epoch(e), Draining: draining} }
+	starts := store.Peer{Epoch: "starts", Waiting: true}
 	for _, tc := range []struct {
-		name   string
-		peers  []store.Peer
-		others int
-		share  float64
+		name             string
+		peers            []store.Peer
+		takers, starting int
+		share            float64
 	}{
-		{"alone", []store.Peer{peer("self", true)}, 0, 90},
-		{"not in the table", nil, 0, 90},
-		{"one other", []store.Peer{peer("self", true), peer("a", false)}, 1, 90},
-		{"two drain", []store.Peer{peer("self", true), peer("a", false), peer("b", true)}, 1, 45},
-		{"all drain", []store.Peer{peer("self", true), peer("a", true), peer("b", true)}, 0, 30},
+		{"alone", []store.Peer{peer("self", true)}, 0, 0, 90},
+		{"not in the table", nil, 0, 0, 90},
+		{"one other", []store.Peer{peer("self", true), peer("a", false)}, 1, 0, 90},
+		{"one other that starts", []store.Peer{peer("self", true), starts}, 0, 1, 90},
+		{"two drain", []store.Peer{peer("self", true), peer("a", false), peer("b", true)}, 1, 0, 45},
+		{"all drain", []store.Peer{peer("self", true), peer("a", true), peer("b", true)}, 0, 0, 30},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			others, share := drainShare(tc.peers, "self", 90)
-			if others != tc.others || math.Abs(share-tc.share) > 1e-9 {
-				t.Errorf("got %d others and %v a second, want %d and %v", others, share, tc.others, tc.share)
+			takers, starting, share := drainShare(tc.peers, "self", 90)
+			if takers != tc.takers || starting != tc.starting || math.Abs(share-tc.share) > 1e-9 {
+				t.Errorf("got %d others, %d that start and %v a second, want %d, %d and %v", takers, starting, share, tc.takers, tc.starting, tc.share)
 			}
 		})
 	}

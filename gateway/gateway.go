@@ -52,6 +52,8 @@ type Gateway struct {
 	member       atomic.Pointer[membership] // nil until joined
 	draining     atomic.Bool                // no logins any more
 	leaving      atomic.Bool                // told to stop
+	wasReady     atomic.Bool                // said once that it is ready
+	heldBy       atomic.Int64               // sessions on draining gateways that the start waits for
 	turned       atomic.Int64               // Unix seconds when the wheel was last seen to turn
 
 	mailboxes         *mailboxes
@@ -162,8 +164,9 @@ func (g *Gateway) OpsAddr() net.Addr {
 	return g.forOps.Addr()
 }
 
-// Ready tells whether clients should be sent to this gateway: it has joined the cluster once, and does not drain.
-func (g *Gateway) Ready() bool { return g.member.Load() != nil && !g.leaving.Load() }
+// Ready tells whether clients should be sent to this gateway: it has started once, which may have to wait until not too many
+// clients are on the move, and does not drain.
+func (g *Gateway) Ready() bool { return g.wasReady.Load() && !g.leaving.Load() }
 
 // Run serves until ctx ends, and then drains: it returns when all clients have left, or the drain window is over, and
 // nothing of the gateway is left running. It returns an error if the gateway cannot work: wrapping

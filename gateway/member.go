@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/imcluster/imcluster/presence/store"
@@ -14,6 +16,8 @@ type membership interface {
 	Epoch() store.Epoch
 	Peer(e store.Epoch) (store.Peer, bool)
 	Peers() []store.Peer
+	Seen() time.Time
+	SetServing(ctx context.Context) error
 	SetDraining(ctx context.Context) error
 	Leave(ctx context.Context, linger time.Duration) error
 
@@ -69,7 +73,12 @@ func (g *Gateway) membership(base, ctx context.Context) error {
 	defer closeStore()
 	g.member.Store(&m)
 	g.cfg.Logger.Info("joined the cluster", "epoch", m.Epoch(), "address", g.advertised(),
-		"listen", g.Addr().String())
+		"listen", g.Addr().String(), "ops", fmt.Sprint(g.OpsAddr()))
+	waiting, started := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { g.awaitStart(waiting, m) })
+	defer wg.Wait()
+	defer started()
 	if err := m.Run(base); err != nil {
 		g.cfg.Logger.Error("the gateway has to stop", "error", err)
 		return err
@@ -94,7 +103,8 @@ func (g *Gateway) join(base, ctx context.Context) (m membership, closeStore func
 }
 
 func (g *Gateway) tryJoin(base, ctx context.Context) (membership, func(), error) {
-	id := store.Identity{PodName: g.cfg.PodName, PodUID: g.cfg.PodUID, Address: g.advertised(), Version: g.cfg.Version}
+	id := store.Identity{PodName: g.cfg.PodName, PodUID: g.cfg.PodUID, Address: g.advertised(),
+		Version: g.cfg.Version, Waiting: true}
 	if g.cfg.join != nil {
 		m, err := g.cfg.join(base, id, local{g})
 		return m, func() {}, err

@@ -47,9 +47,9 @@ type countedBy struct {
 
 // instruments are what is exported.
 type instruments struct {
-	connections, sessions, queued, ready, draining, links metric.Int64ObservableGauge
-	frames, logins, stores, pushes, closes, drops, panics metric.Int64ObservableCounter
-	counters                                              []countedBy
+	connections, sessions, queued, ready, held, draining, links metric.Int64ObservableGauge
+	frames, logins, stores, pushes, closes, drops, panics       metric.Int64ObservableCounter
+	counters                                                    []countedBy
 }
 
 func newMetrics(g *Gateway) (*metrics, error) {
@@ -77,6 +77,7 @@ func newMetrics(g *Gateway) (*metrics, error) {
 	gauge(&i.sessions, "imcluster.gateway.sessions", "{session}", "Sessions, those in their grace included.")
 	gauge(&i.queued, "imcluster.gateway.outbox", "By", "Bytes that wait for clients to read.")
 	gauge(&i.ready, "imcluster.gateway.ready", "1", "1 while clients should be sent to this gateway.")
+	gauge(&i.held, "imcluster.gateway.held.sessions", "{session}", "Sessions on draining gateways that this one waits for before it is ready.")
 	gauge(&i.draining, "imcluster.gateway.draining.connections", "{connection}", "Connections still to move while draining.")
 	gauge(&i.links, "imcluster.gateway.peers", "{peer}", "Gateways that this one sends to.")
 	counter(&i.frames, "imcluster.gateway.frames", "{frame}", "Frames, by type and direction.")
@@ -128,6 +129,7 @@ func (g *Gateway) observe(o metric.Observer, i *instruments) {
 	o.ObserveInt64(i.sessions, g.table.count.Load())
 	o.ObserveInt64(i.queued, m.queuedBytes.Load())
 	o.ObserveInt64(i.ready, boolean(g.Ready()))
+	o.ObserveInt64(i.held, g.heldBy.Load())
 	o.ObserveInt64(i.draining, connections*boolean(g.draining.Load()))
 	o.ObserveInt64(i.links, int64(g.peers.Links()))
 	o.ObserveInt64(i.panics, m.panics.Load())

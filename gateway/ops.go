@@ -21,6 +21,7 @@ func (g *Gateway) watchWheel() {
 }
 
 // opsRoutes are the probes and metrics. Liveness never depends on Redis; readiness not after the first success.
+// Only draining takes it away.
 func (g *Gateway) opsRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -32,7 +33,7 @@ func (g *Gateway) opsRoutes() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !g.Ready() {
-			http.Error(w, "not joined yet, or draining", http.StatusServiceUnavailable)
+			http.Error(w, g.unready(), http.StatusServiceUnavailable)
 			return
 		}
 		writeOK(w)

@@ -3,9 +3,12 @@ package gateway_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +44,7 @@ type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	addr string
+	ops  string      // for probes and metrics
 	logs chan string // closed at the end of the process
 }
 
@@ -78,17 +82,56 @@ func startProcess(t *testing.T, redis *testredis.Server, pod string, args ...str
 	}()
 	t.Cleanup(func() { p.signal(syscall.SIGCONT); p.kill() })
 	for line := range p.logs {
-		var entry struct{ Msg, Listen string }
+		var entry struct{ Msg, Listen, Ops string }
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			t.Fatalf("the gateway logged %q", line)
 		}
 		if entry.Msg == "joined the cluster" {
-			p.addr = entry.Listen
+			p.addr, p.ops = entry.Listen, entry.Ops
 			return p
 		}
 	}
 	t.Fatal("the gateway ended before it joined")
 	return nil
+}
+
+// logEntry is what tests look for in a line of the log.
+type logEntry struct {
+	Msg, Because string
+	Moving, Most int
+}
+
+// logged waits for a line whose message begins with one of the texts.
+func (p *process) logged(t *testing.T, texts ...string) (entry logEntry) {
+	t.Helper()
+	for line := range p.logs {
+		entry = logEntry{}
+		if json.Unmarshal([]byte(line), &entry) != nil {
+			continue
+		}
+		for _, text := range texts {
+			if strings.HasPrefix(entry.Msg, text) {
+				return entry
+			}
+		}
+	}
+	t.Fatalf("the gateway ended without saying %q", texts)
+	return entry
+}
+
+// ready returns the status of the readiness probe.
+func (p *process) ready(t *testing.T) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.ops+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
@@ -180,6 +223,40 @@ func TestSIGTERMDrains(t *testing.T) {
 	}
 	if u := stateOf(t, s, "alice"); u.State != store.Online || u.Devices[0].Gateway != "b" {
 		t.Errorf("after the drain: %+v", u)
+	}
+}
+
+// TestNewProcessIsNotReadyWhileADrainHasManyToMove is a rollout of three gateways: the last one may only begin to drain when
+// the clients of the one before have nearly all moved.
+func TestNewProcessIsNotReadyWhileADrainHasManyToMove(t *testing.T) {
+	redis := testredis.Start(t)
+	s := readers(t, redis)
+	args := []string{"--drain-window", "60s", "--drain-max-reconnects-per-second", "2"} // so that 10 may be on the move
+	a, b := startProcess(t, redis, "a", args...), startProcess(t, redis, "b", args...)
+	const clients = 14
+	for i := range clients {
+		login(t, a.addr, fmt.Sprint("user", i), "d")
+	}
+	eventually(t, "the others are ready", func() bool { return a.ready(t) == 200 && b.ready(t) == 200 })
+	a.signal(syscall.SIGTERM)
+	eventually(t, "the drain is known", func() bool {
+		return slices.ContainsFunc(s.Gateways(), func(p store.Peer) bool { return p.Draining })
+	})
+	c := startProcess(t, redis, "c", args...)
+	if entry := c.logged(t, "not ready yet", "ready"); entry.Msg == "ready" || entry.Moving <= 10 || entry.Most != 10 {
+		t.Fatalf("the new gateway says %+v", entry)
+	}
+	if c.ready(t) != 503 {
+		t.Error("the new gateway is ready")
+	}
+	for i := range clients {
+		login(t, b.addr, fmt.Sprint("user", i), "d") // moves, whether asked or not
+	}
+	if entry := c.logged(t, "ready"); entry.Because != "few clients are on the move" {
+		t.Errorf("the new gateway says %+v", entry)
+	}
+	if c.ready(t) != 200 {
+		t.Error("the new gateway is not ready")
 	}
 }
 

@@ -64,6 +64,7 @@ type worldMember struct {
 	id       store.Identity
 	local    store.Local
 	draining bool
+	serving  bool
 	failed   chan error
 	lane     worldLane
 
@@ -177,9 +178,19 @@ func (m *worldMember) Peers() (peers []store.Peer) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	for e, o := range m.w.members {
-		peers = append(peers, store.Peer{Epoch: e, PodName: o.id.PodName, Address: o.id.Address, Draining: o.draining})
+		peers = append(peers, store.Peer{Epoch: e, PodName: o.id.PodName, Address: o.id.Address, Draining: o.draining,
+			Waiting: !o.serving, Sessions: o.local.Count()})
 	}
 	return peers
+}
+
+func (m *worldMember) Seen() time.Time { return time.Now() }
+
+func (m *worldMember) SetServing(context.Context) error {
+	m.w.mu.Lock()
+	m.serving = true
+	m.w.mu.Unlock()
+	return nil
 }
 
 func (m *worldMember) SetDraining(context.Context) error {

@@ -84,7 +84,12 @@ type Drain struct {
 	WindowSeconds *int32 `json:"windowSeconds,omitempty"`
 
 	// maxReconnectsPerSecond caps how many clients are asked to reconnect per
-	// second, over all pods that drain at the same time. Default 200.
+	// second, over all pods that drain at the same time. Default 200. A new pod
+	// is not ready while more clients are still to be moved than the cap allows
+	// in 5 s, so that rollouts, evictions and node drains go on at the pace at
+	// which clients really move; but it is if no other pod takes clients, if the
+	// others are more than 90 % full, when it has waited for windowSeconds and
+	// 15 s, and when Redis cannot be asked.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000

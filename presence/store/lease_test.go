@@ -276,6 +276,61 @@ func TestLeavingGatewayLingers(t *testing.T) {
 	is(t, h.store, "alice", Online)
 }
 
+// TestPeersSeeHowFarADrainIs: others wait for it, so its sessions are reported sooner than with the next usual renewal.
+func TestPeersSeeHowFarADrainIs(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	cfg := Config{LeaseTTL: 10 * time.Minute}
+	g := startGateway(t, cfg, "gw-1", r.Addr)
+	h := startGateway(t, cfg, "gw-2", r.Addr)
+	alice, _ := g.login("alice", "d")
+	g.login("bob", "d")
+	sees := func(sessions int) {
+		t.Helper()
+		eventually(t, func() error {
+			if p, _ := h.member.Peer(g.member.Epoch()); !p.Draining || p.Sessions != sessions {
+				return fmt.Errorf("%w: %+v", errNotYet, p)
+			}
+			return nil
+		})
+	}
+	if err := g.member.SetDraining(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sees(2)
+	g.logout(alice)
+	sees(1)
+}
+
+// TestWaitingGatewayIsSeenAsSuchUntilItServes: peers send it no clients before.
+func TestWaitingGatewayIsSeenAsSuchUntilItServes(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	h := startGateway(t, Config{}, "gw-1", r.Addr)
+	s := openStore(t, Config{}, r.Addr)
+	m, err := s.Join(t.Context(), Identity{PodName: "gw-2", PodUID: "uid-2", Address: "127.0.0.1:1", Waiting: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees := func(waiting bool) {
+		t.Helper()
+		eventually(t, func() error {
+			if p, ok := h.member.Peer(m.Epoch()); !ok || p.Waiting != waiting {
+				return fmt.Errorf("%w: %+v", errNotYet, p)
+			}
+			return nil
+		})
+	}
+	sees(true)
+	if err := m.SetServing(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sees(false)
+	if age := time.Since(h.member.Seen()); age > 2*testTTL {
+		t.Errorf("the table was seen %v ago", age)
+	}
+}
+
 // The clock of a server jumps when it is set, or when a replica on another machine takes over.
 func TestClockJumpMovesStoreTimeByOneStep(t *testing.T) {
 	t.Parallel()

@@ -34,9 +34,10 @@ type Member struct {
 	worked      atomic.Bool // a renewal or a write succeeded
 	renewWanted atomic.Bool
 
-	leaseMu  sync.Mutex // held over each change of the lease
-	draining bool       // guarded by leaseMu
-	left     bool       // guarded by leaseMu
+	leaseMu   sync.Mutex // held over each change of the lease
+	draining  bool       // guarded by leaseMu
+	noClients bool       // guarded by leaseMu; takes none yet
+	left      bool       // guarded by leaseMu
 
 	mu        sync.Mutex
 	running   bool     // guarded by mu
@@ -64,7 +65,7 @@ func (s *Store) Join(ctx context.Context, id Identity, local Local) (*Member, er
 	if strings.ContainsAny(id.PodUID, " \n") {
 		return nil, fmt.Errorf("join: bad pod UID %q", id.PodUID)
 	}
-	m := &Member{store: s, id: id, local: local, kicks: make(chan struct{}, 1)}
+	m := &Member{store: s, id: id, local: local, kicks: make(chan struct{}, 1), noClients: id.Waiting}
 	epoch := newEpoch()
 	if err := s.prepare(ctx, epoch); err != nil {
 		return nil, fmt.Errorf("join: prepare partitions: %w", err)
@@ -188,7 +189,8 @@ func (s *Store) clocks(ctx context.Context) (map[*node]int64, error) {
 }
 
 func (m *Member) record() string {
-	r := record{PodName: m.id.PodName, Address: m.id.Address, Version: m.id.Version, Draining: m.draining}
+	r := record{PodName: m.id.PodName, Address: m.id.Address, Version: m.id.Version,
+		Draining: m.draining, Waiting: m.noClients}
 	if m.local != nil {
 		r.Sessions = m.local.Count()
 	}
@@ -231,14 +233,34 @@ func (m *Member) SetDraining(ctx context.Context) error {
 	m.leaseMu.Lock()
 	m.draining = true
 	m.leaseMu.Unlock()
+	if err := m.publish(ctx); err != nil {
+		return fmt.Errorf("set draining: %w", err)
+	}
+	return nil
+}
+
+// SetServing ends what [Identity.Waiting] began: from now on clients may be sent to the gateway. ErrUnavailable means that
+// peers learn of it with the next renewal.
+func (m *Member) SetServing(ctx context.Context) error {
+	m.leaseMu.Lock()
+	m.noClients = false
+	m.leaseMu.Unlock()
+	if err := m.publish(ctx); err != nil {
+		return fmt.Errorf("set serving: %w", err)
+	}
+	return nil
+}
+
+// publish writes the record with a renewal. If the lease has ended, Run joins again, with the record as it is by then.
+func (m *Member) publish(ctx context.Context) error {
 	clocks, err := m.store.clocks(ctx)
 	if err == nil {
 		err = m.renew(ctx, clocks, nil)
 	}
-	if err != nil && !errors.Is(err, ErrFenced) { // if fenced, Run joins again, draining
-		return fmt.Errorf("set draining: %w", err)
+	if errors.Is(err, ErrFenced) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Leave waits until everything queued is written, then gives the lease its end: after linger, for clients that are on their

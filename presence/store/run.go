@@ -175,13 +175,14 @@ const renewPause = 200 * time.Millisecond
 // keepLease renews the lease when it is due, and takes a new epoch if it has ended; changed tells so. Its error ends Run.
 func (r *runner) keepLease(ctx context.Context, v *look, fenced bool) (changed bool, err error) {
 	r.leaseMu.Lock()
-	left := r.left
+	left, draining := r.left, r.draining
 	r.leaseMu.Unlock()
 	if left {
 		return false, nil
 	}
 	wanted := r.renewWanted.Load() && time.Since(r.renewed) >= renewPause
-	if !wanted && !fenced && time.Now().Before(r.renewAt) && v.table.live(r.Epoch()) {
+	// While it drains with every look: others wait for the number of its sessions to fall, which the record tells them.
+	if !wanted && !fenced && !draining && time.Now().Before(r.renewAt) && v.table.live(r.Epoch()) {
 		return false, nil
 	}
 	r.renewWanted.Store(false)

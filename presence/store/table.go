@@ -29,6 +29,7 @@ type record struct {
 	Address  string `json:"addr"`
 	Version  string `json:"ver,omitempty"`
 	Draining bool   `json:"drain,omitempty"`
+	Waiting  bool   `json:"wait,omitempty"`
 	Sessions int    `json:"n"`
 
 	podUID    string

@@ -45,6 +45,8 @@ type Identity struct {
 	Address string
 	// Version is the gateway's version, for people who look.
 	Version string
+	// Waiting says that the gateway takes no clients yet: not before [Member.SetServing].
+	Waiting bool
 }
 
 // Session is one connected device of one user on the local gateway.
@@ -93,8 +95,9 @@ type Local interface {
 type Peer struct {
 	Epoch            Epoch
 	PodName, Address string
-	Draining         bool
-	// Sessions is the number that the peer last reported.
+	// Draining says that it moves its clients away, Waiting that it takes none yet.
+	Draining, Waiting bool
+	// Sessions is the number that the peer last reported: some 5 s ago, or a second if it drains.
 	Sessions int
 }
 

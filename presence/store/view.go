@@ -10,13 +10,14 @@ import (
 type view struct {
 	table *table
 	peers map[Epoch]Peer
+	read  time.Time
 }
 
 func newView(t *table) *view {
-	v := &view{table: t, peers: map[Epoch]Peer{}}
+	v := &view{table: t, peers: map[Epoch]Peer{}, read: time.Now()}
 	for e := range t.deadlines {
 		if r, ok := t.records[e]; ok && t.live(e) {
-			v.peers[e] = Peer{Epoch: e, PodName: r.PodName, Address: r.Address, Draining: r.Draining, Sessions: r.Sessions}
+			v.peers[e] = Peer{Epoch: e, PodName: r.PodName, Address: r.Address, Draining: r.Draining, Waiting: r.Waiting, Sessions: r.Sessions}
 		}
 	}
 	return v
@@ -65,6 +66,9 @@ func (s *Store) Gateways() []Peer {
 func (m *Member) Peers() []Peer {
 	return m.view.Load().list()
 }
+
+// Seen is when the lease table was read last, which is what [Member.Peers] tells of.
+func (m *Member) Seen() time.Time { return m.view.Load().read }
 
 func (v *view) list() []Peer { return slices.Collect(maps.Values(v.peers)) }
 
