@@ -184,7 +184,8 @@ generate: deps $(CONTROLLER_GEN) $(PROTOC_GEN_GO) $(PROTOC_GEN_GRPC) $(CLUSTER_C
 	go run ./internal/generate/reference charts/imcluster/files/crd.yaml > docs/configuration.md
 	go run ./internal/generate/wire api/wire api/wire/v1
 	PATH=$(dir $(PROTOC_GEN_GO)):$(dir $(PROTOC_GEN_GRPC)):$$PATH protoc -I . --go_out=. --go_opt=paths=source_relative \
-	  --go-grpc_out=. --go-grpc_opt=paths=source_relative api/peer/v1/peer.proto api/wire/v1/frame.proto
+	  --go-grpc_out=. --go-grpc_opt=paths=source_relative api/peer/v1/peer.proto api/wire/v1/frame.proto \
+	  api/presence/v1/presence.proto api/userstatus/userstatus.proto
 
 .PHONY: generate-check
 generate-check:
