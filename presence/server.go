@@ -20,6 +20,7 @@ import (
 
 	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/internal/secretdir"
+	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -80,6 +81,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	model    *lateStore
+	replica  *replica.Replica
 	telem    *instruments
 	public   *endpoint
 	internal *endpoint // nil if not served
@@ -124,6 +126,9 @@ func New(cfg Config) (*Server, error) {
 		s.publisher, s.closePeer = p, p.Close
 	}
 	var err error
+	if s.replica, err = replica.New(replica.Config{Logger: cfg.Logger, Meters: cfg.Meters}); err != nil {
+		return nil, fmt.Errorf("new presence server: %w", err)
+	}
 	if s.telem, err = newInstruments(cfg.Meters, cfg.Tracers, s.model); err != nil {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
@@ -283,6 +288,9 @@ func (s *Server) tend(ctx context.Context) error {
 		}
 		defer st.Close()
 		s.model.set(st)
+		var following sync.WaitGroup
+		following.Go(func() { s.replica.Run(ctx, st) })
+		defer following.Wait() // before the store is closed
 		s.log.Info("Redis is in use")
 		for ctx.Err() == nil {
 			if err := st.Keep(ctx); err != nil && ctx.Err() == nil {
