@@ -56,6 +56,9 @@ type keys struct {
 	group   [Partitions]string // prefix of a group
 	members [Partitions]string // prefix of a group's members
 	sent    [Partitions]string // prefix of the ids of a group's messages
+
+	hook [Partitions]string // lease of who tells the hooks' receiver
+	told [Partitions]string // what it was told
 }
 
 func newKeys(prefix string) *keys {
@@ -69,11 +72,13 @@ func newKeys(prefix string) *keys {
 		k.index[p] = prefix + "gs" + t + ":"
 		k.seen[p] = prefix + "ls" + t + ":"
 		k.mail[p] = prefix + "mb" + t + ":"
-		k.ring[p] = prefix + "dd" + t + ":"
+		k.ring[p] = prefix + "id" + t + ":"
 		k.revoked[p] = prefix + "rv" + t + ":"
 		k.group[p] = prefix + "g" + t + ":"
 		k.members[p] = prefix + "gm" + t + ":"
 		k.sent[p] = prefix + "gd" + t + ":"
+		k.hook[p] = prefix + "hk" + t
+		k.told[p] = prefix + "hb" + t
 	}
 	return k
 }
@@ -88,6 +93,8 @@ func (k *keys) groupKeys(part int, group string) []string {
 }
 
 func (k *keys) mailKey(part int, user string) string { return k.mail[part] + user }
+
+func (k *keys) ringKey(part int, user string) string { return k.ring[part] + user }
 
 func (k *keys) indexKey(part int, e Epoch) string { return k.index[part] + string(e) }
 
