@@ -29,7 +29,9 @@ func quick(cfg client.Config) client.Config {
 }
 
 // unlimited lets clients send as fast as they like.
-func unlimited(cfg *gateway.Config) { cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = -1, -1 }
+func unlimited(cfg *gateway.Config) {
+	cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond, cfg.MaxGroupRecipientsPerSecond = -1, -1, -1
+}
 
 // Sockets are cut wherever it hurts, within frames too; every message is handled once, in order.
 func TestNothingIsLostWhenSocketsAreCutWithinFrames(t *testing.T) {

@@ -50,6 +50,10 @@ type Config struct {
 	// together; twice a second's worth may come at once. Zero means no limit. How many there may be is
 	// Store.MaxDevices.
 	MaxFramesPerSecondPerUser, MaxBytesPerSecondPerUser int
+	// MaxGroupRecipientsPerSecond is how many recipients the messages to groups of one user may have, over all connections to
+	// this gateway; twice a second's worth may come at once. A message counts once for each recipient and begun KiB of its
+	// content. Zero means 20,000; negative means no limit.
+	MaxGroupRecipientsPerSecond int
 	// MaxConnectionsPerAddress is how many connections one client address may have to this gateway, and the others what
 	// they may send together; twice a second's worth may come at once. Zero means no limit. Of IPv6 the first 64 bits
 	// count as the address, for that is what one customer of a network gets.
@@ -109,6 +113,7 @@ const (
 	maxMaxFrameBytes      = 1 << 20
 	defaultFrameRate      = 100
 	defaultByteRate       = 256 << 10
+	defaultGroupRate      = 20000
 	defaultMaxQueuedBytes = 512 << 10
 	defaultMaxHandshakes  = 1024
 	defaultIdleTimeout    = 30 * time.Second
@@ -137,6 +142,7 @@ func (c Config) withDefaults() (Config, error) {
 	orInt(&c.MaxFrameBytes, defaultMaxFrameBytes)
 	orInt(&c.MaxFramesPerSecond, defaultFrameRate)
 	orInt(&c.MaxBytesPerSecond, defaultByteRate)
+	orInt(&c.MaxGroupRecipientsPerSecond, defaultGroupRate)
 	orInt(&c.MaxQueuedBytes, defaultMaxQueuedBytes)
 	orInt(&c.MaxHandshakes, defaultMaxHandshakes)
 	orInt(&c.DrainMaxReconnectsPerSecond, defaultDrainRate)

@@ -67,7 +67,9 @@ func (c *client) mustChat(to string, content int) {
 	}
 }
 
-func unlimited(c *gateway.Config) { c.MaxFramesPerSecond, c.MaxBytesPerSecond = -1, -1 }
+func unlimited(c *gateway.Config) {
+	c.MaxFramesPerSecond, c.MaxBytesPerSecond, c.MaxGroupRecipientsPerSecond = -1, -1, -1
+}
 
 // TestMessagesWaitForEveryDevice: on two pods, and whether or not a device was connected when they came.
 func TestMessagesWaitForEveryDevice(t *testing.T) {

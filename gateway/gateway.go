@@ -58,6 +58,7 @@ type Gateway struct {
 
 	mailboxes         *mailboxes
 	groups            groupCache
+	groupQuota        *groupQuota
 	sweepWanted       chan struct{} // holds a token while a sweep is wanted
 	broadcastsWaiting chan waitingBroadcast
 
@@ -87,6 +88,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.tracer = cfg.Tracers.Tracer(scope)
 	g.logRare = newRareLog(cfg.Logger)
 	g.shareLimits()
+	g.groupQuota = newGroupQuota(g.wheel, cfg.MaxGroupRecipientsPerSecond)
 	if g.origins, err = parseOrigins(cfg.AllowedOrigins); err != nil {
 		return nil, fmt.Errorf("configure the gateway: %w", err)
 	}

@@ -32,6 +32,10 @@ var (
 func (c *conn) groupChat(fr *wire.Frame) {
 	g := c.g
 	member := g.registry()
+	if err := g.groupQuota.check(c.user); err != nil {
+		c.refuse(fr, err, stateOpen)
+		return
+	}
 	if member == nil || !c.reserve(len(fr.Content)) {
 		c.refuse(fr, errBusy, stateOpen)
 		return
@@ -44,7 +48,7 @@ func (c *conn) groupChat(fr *wire.Frame) {
 	rec := &store.Record{ID: id, Data: content.encode()}
 	asked := wire.Frame{GroupID: fr.GroupID, ClientMsgID: fr.ClientMsgID}
 	size := len(fr.Content)
-	g.sendToGroup(member, fr.GroupID, c.user, rec, func(err error) {
+	g.sendToGroup(member, fr.GroupID, c.user, rec, size, func(err error) {
 		c.release(size)
 		if err != nil {
 			answer := refusal(wire.TypeGroupChat, &asked, err)
@@ -55,9 +59,9 @@ func (c *conn) groupChat(fr *wire.Frame) {
 	})
 }
 
-// sendToGroup stores a message for every member of a group but the sender, who has to be one; an empty sender is the
-// application's back end. done is called once, on the goroutine of a lane.
-func (g *Gateway) sendToGroup(member membership, group, sender string, rec *store.Record, done func(error)) {
+// sendToGroup stores a message with so many bytes of content for every member of a group but the sender, who has to be one;
+// an empty sender is the application's back end. done is called once, on the goroutine of a lane.
+func (g *Gateway) sendToGroup(member membership, group, sender string, rec *store.Record, content int, done func(error)) {
 	version, members := g.groups.get(group)
 	member.BeginGroup(group, sender, rec.ID, version, func(send store.GroupSend, err error) {
 		switch {
@@ -79,19 +83,35 @@ func (g *Gateway) sendToGroup(member membership, group, sender string, rec *stor
 			members = send.Members
 			g.groups.put(group, send.Version, members)
 		}
-		g.metrics.fanOuts.Add(1)
 		users := members
 		if i, ok := slices.BinarySearch(members, sender); ok {
 			users = slices.Concat(members[:i], members[i+1:])
 		}
-		g.fanOut(member, rec, users, func(outcomes []error) {
-			err := worst(outcomes)
+		g.fanOutFrom(sender, member, rec, users, content, func(err error) {
 			if err == nil {
 				member.FinishGroup(group, rec.ID)
 			}
 			done(err)
 		})
 	})
+}
+
+// fanOutFrom is fanOut within what the sender may have stored. It tells only the worst of the outcomes.
+func (g *Gateway) fanOutFrom(sender string, member membership, rec *store.Record, users []string, content int, done func(error)) {
+	reserved := len(users) * pendingOverhead
+	if sender != "" && len(rec.Data)*len(users) <= maxFanOutBytes { // else it is refused, and costs nothing
+		if err := g.groupQuota.take(sender, len(users), content, reserved); err != nil {
+			done(err)
+			return
+		}
+		then := done
+		done = func(err error) {
+			g.groupQuota.release(sender, reserved)
+			then(err)
+		}
+	}
+	g.metrics.fanOuts.Add(1)
+	g.fanOut(member, rec, users, func(outcomes []error) { done(worst(outcomes)) })
 }
 
 // groupCache remembers the members of groups. What it says is only used if the store confirms the version.

@@ -79,6 +79,34 @@ func TestGroupMessagesReachEveryMember(t *testing.T) {
 	connected[0].quiet()
 }
 
+// TestGroupMessagesAreChargedToTheirSender: to all connections of the user together, and to nobody else.
+func TestGroupMessagesAreChargedToTheirSender(t *testing.T) {
+	checkLeaks(t)
+	redis := testredis.Start(t)
+	s := readers(t, redis)
+	a := start(t, redis, "a", func(c *gateway.Config) { c.MaxGroupRecipientsPerSecond = 10 })
+	users := members(t, s, "g", "owner", 100)
+	owner, again := login(t, a.Addr().String(), "owner", "phone"), login(t, a.Addr().String(), "owner", "laptop")
+	other := login(t, a.Addr().String(), users[0], "d")
+	if f := owner.groupChat("g", "1", 1); f["code"] != 200.0 {
+		t.Fatalf("the first message: %v", f)
+	}
+	other.receive(1)
+	for _, c := range []*client{owner, again} {
+		if f := c.groupChat("g", "2", 2); f["code"] != 605.0 || f["delayMs"] == nil || f["clientMsgId"] != "2" {
+			t.Errorf("beyond the limit: %v", f)
+		}
+		if code := c.chat("nobody", 1); code != 200 {
+			t.Errorf("a chat was answered with %v", code)
+		}
+	}
+	other.quiet()
+	if f := other.groupChat("g", "1", 3); f["code"] != 200.0 {
+		t.Errorf("another user: %v", f)
+	}
+	owner.receive(3)
+}
+
 // TestMemberWhoNeverReadsDoesNotBlockTheGroup: the messages of the others are not refused because one mailbox is full; who
 // reads at last is told how many are missing.
 func TestMemberWhoNeverReadsDoesNotBlockTheGroup(t *testing.T) {

@@ -137,6 +137,8 @@ func (c *conn) dispatch(fr *wire.Frame, state sessionState, size int) {
 		c.broadcast(fr)
 	case wire.TypeOnlineList:
 		c.onlineList(fr)
+	case wire.TypePresenceQuery, wire.TypeSubscribe, wire.TypeSetStatus:
+		c.refuse(fr, errNotAllowed, stateOpen)
 	}
 }
 

@@ -46,7 +46,7 @@ func (g *Gateway) Publish(p *peerv1.Publish, done func(*peerv1.Published)) {
 		})
 	case p.GetGroup() != "":
 		stored.Sender = "" // as in group
-		g.sendToGroup(member, p.GetGroup(), "", stored, func(err error) {
+		g.sendToGroup(member, p.GetGroup(), "", stored, len(p.GetContent()), func(err error) {
 			setOutcome(answer, err)
 			done(answer)
 		})

@@ -21,6 +21,16 @@ type GatewayLimits struct {
 	// +optional
 	PerUser *Rate `json:"perUser,omitempty"`
 
+	// groupRecipientsPerSecond is how many recipients the messages to groups of
+	// one user may have in a second, over all connections to one gateway pod;
+	// twice as many may come at once. A message counts once for each recipient
+	// and begun KiB of its content. Messages from back ends have no limit.
+	// Default 20000.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	GroupRecipientsPerSecond *int32 `json:"groupRecipientsPerSecond,omitempty"`
+
 	// perAddress is what one client address may do on one gateway pod. Of an
 	// IPv6 address the first 64 bits count. Behind a company's or a mobile
 	// network there may be thousands of users with one address. If unset, there

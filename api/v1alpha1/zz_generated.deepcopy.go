@@ -210,6 +210,11 @@ func (in *GatewayLimits) DeepCopyInto(out *GatewayLimits) {
 		*out = new(Rate)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.GroupRecipientsPerSecond != nil {
+		in, out := &in.GroupRecipientsPerSecond, &out.GroupRecipientsPerSecond
+		*out = new(int32)
+		**out = **in
+	}
 	if in.PerAddress != nil {
 		in, out := &in.PerAddress, &out.PerAddress
 		*out = new(AddressLimits)

@@ -26,6 +26,8 @@ type limitFlags struct {
 	MaxFramesPerSecondPerUser int `default:"0" help:"Frames a second that all connections of a user to this gateway may send together. 0: no limit."`
 	MaxBytesPerSecondPerUser  int `default:"0" help:"Bytes a second that all connections of a user to this gateway may send together. 0: no limit."`
 
+	MaxGroupRecipientsPerSecond int `default:"20000" help:"Recipients a second that a user's messages to groups may have, over all connections to this gateway; a message counts once for each recipient and begun KiB. Negative: no limit."`
+
 	MaxConnectionsPerAddress     int `default:"0" help:"Connections that one client address may have to this gateway; of IPv6 the first 64 bits count. 0: no limit."`
 	MaxFramesPerSecondPerAddress int `default:"0" help:"Frames a second that all connections of a client address may send together. 0: no limit."`
 	MaxBytesPerSecondPerAddress  int `default:"0" help:"Bytes a second that all connections of a client address may send together. 0: no limit."`
@@ -39,6 +41,7 @@ func (f *limitFlags) apply(cfg *gateway.Config) {
 	cfg.MaxFrameBytes, cfg.MaxQueuedBytes = f.MaxFrameBytes, f.MaxQueuedBytes
 	cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = f.MaxFramesPerSecond, f.MaxBytesPerSecond
 	cfg.MaxFramesPerSecondPerUser, cfg.MaxBytesPerSecondPerUser = f.MaxFramesPerSecondPerUser, f.MaxBytesPerSecondPerUser
+	cfg.MaxGroupRecipientsPerSecond = f.MaxGroupRecipientsPerSecond
 	cfg.MaxConnectionsPerAddress = f.MaxConnectionsPerAddress
 	cfg.MaxFramesPerSecondPerAddress, cfg.MaxBytesPerSecondPerAddress = f.MaxFramesPerSecondPerAddress, f.MaxBytesPerSecondPerAddress
 	cfg.TrustedProxies = f.TrustedProxies

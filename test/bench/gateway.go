@@ -23,6 +23,7 @@ func serveGateway(ctx context.Context, redis string, unlimited bool) (string, er
 	}
 	if unlimited {
 		cfg.Auth, cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = auth.Insecure{}, -1, -1
+		cfg.MaxGroupRecipientsPerSecond = -1 // one sender of the group benchmark has more than the 20,000 that are the default
 	}
 	g, err := gateway.New(cfg)
 	if err != nil {

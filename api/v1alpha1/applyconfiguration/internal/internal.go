@@ -153,6 +153,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: connectionsPerUser
       type:
         scalar: numeric
+    - name: groupRecipientsPerSecond
+      type:
+        scalar: numeric
     - name: perAddress
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.AddressLimits

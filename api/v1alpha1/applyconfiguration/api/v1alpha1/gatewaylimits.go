@@ -22,6 +22,12 @@ type GatewayLimitsApplyConfiguration struct {
 	// perUser is what all connections of a user to one gateway pod may send
 	// together. If unset, there is no such limit.
 	PerUser *RateApplyConfiguration `json:"perUser,omitempty"`
+	// groupRecipientsPerSecond is how many recipients the messages to groups of
+	// one user may have in a second, over all connections to one gateway pod;
+	// twice as many may come at once. A message counts once for each recipient
+	// and begun KiB of its content. Messages from back ends have no limit.
+	// Default 20000.
+	GroupRecipientsPerSecond *int32 `json:"groupRecipientsPerSecond,omitempty"`
 	// perAddress is what one client address may do on one gateway pod. Of an
 	// IPv6 address the first 64 bits count. Behind a company's or a mobile
 	// network there may be thousands of users with one address. If unset, there
@@ -61,6 +67,14 @@ func (b *GatewayLimitsApplyConfiguration) WithPerConnection(value *RateApplyConf
 // If called multiple times, the PerUser field is set to the value of the last call.
 func (b *GatewayLimitsApplyConfiguration) WithPerUser(value *RateApplyConfiguration) *GatewayLimitsApplyConfiguration {
 	b.PerUser = value
+	return b
+}
+
+// WithGroupRecipientsPerSecond sets the GroupRecipientsPerSecond field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the GroupRecipientsPerSecond field is set to the value of the last call.
+func (b *GatewayLimitsApplyConfiguration) WithGroupRecipientsPerSecond(value int32) *GatewayLimitsApplyConfiguration {
+	b.GroupRecipientsPerSecond = &value
 	return b
 }
 
