@@ -31,20 +31,34 @@ func fullFrame(t Type) *Frame {
 		case kindCode:
 			fr.Code = CodeTooMuch
 		case kindBool:
-			fr.Redelivered = true
+			*fr.flag(f) = true
 		case kindList:
 			fr.Users = []string{"a", "测试", "a b"}
 		case kindContent:
 			fr.Content = []byte(`{"contentType":1, "body":"测试消息"}`)
+		case kindPresence:
+			fr.Presence = somePresence()
 		}
 	}
 	if fr.Action != "" {
-		fr.Action = GroupAdd
+		fr.Action = frames[t].actions[1]
+	}
+	if fr.Status != "" {
+		fr.Status = StatusAway
 	}
 	if fr.Platform != "" {
 		fr.Platform = "ios"
 	}
 	return fr
+}
+
+// somePresence is a list in which each field occurs, and one element is longer than 127 bytes.
+func somePresence() []Presence {
+	return []Presence{
+		{UserID: "a", State: StateOnline, Status: StatusBusy, Text: strings.Repeat("“测试\"\\”", 9), Platforms: []string{"ios", "web"}},
+		{UserID: "b", State: StateOffline, LastSeen: 1<<53 - 1},
+		{UserID: "测试", State: StateUnknown, Reason: "never_seen"},
+	}
 }
 
 // asClient is the frame as a server understands it when a client sends it.
@@ -113,11 +127,16 @@ func generated(fr *Frame) *wirev1.Frame {
 		case kindCode:
 			m.Code = wirev1.Code(fr.Code)
 		case kindBool:
-			m.Redelivered = fr.Redelivered
+			set(f, protoreflect.ValueOfBool(*fr.flag(f)))
 		case kindList:
 			m.Users = fr.Users
 		case kindContent:
 			m.Content = fr.Content
+		case kindPresence:
+			for _, p := range fr.Presence {
+				m.Presence = append(m.Presence, &wirev1.Presence{UserId: p.UserID, State: p.State, Reason: p.Reason, Status: p.Status,
+					Text: p.Text, LastSeen: p.LastSeen, Platforms: p.Platforms})
+			}
 		}
 	}
 	return m
@@ -152,7 +171,8 @@ func TestGeneratedClientsUnderstandUs(t *testing.T) {
 func TestFieldNumbersAreFixed(t *testing.T) {
 	const want = "1 type, 2 code, 3 fromId, 4 toId, 5 groupId, 6 msgId, 7 clientMsgId, 8 time, 9 content, 10 redelivered, 11 missed, " +
 		"12 delayMs, 13 message, 14 users, 15 requestId, 16 token, 17 userId, 18 deviceId, 19 platform, 20 sessionId, " +
-		"21 heartbeatSeconds, 22 action, 23 owner, 24 cursor, 25 limit, 26 count, 27 gateways, 28 reached, 29 expiresAt"
+		"21 heartbeatSeconds, 22 action, 23 owner, 24 cursor, 25 limit, 26 count, 27 gateways, 28 reached, 29 expiresAt, " +
+		"30 presence, 31 asOf, 32 degraded, 33 status, 34 statusText"
 	var got, published []string
 	got = append(got, fmt.Sprintf("%d type", numberOfType))
 	for _, f := range Fields() {

@@ -38,6 +38,11 @@ const (
 	fMissed
 	fRedelivered
 	fExpiresAt
+	fPresence
+	fAsOf
+	fDegraded
+	fStatus
+	fStatusText
 	numFields
 	fType = numFields // of the frame; it has a place beside the fields where they are looked up
 )
@@ -52,6 +57,7 @@ const (
 	kindCode
 	kindList    // of texts
 	kindContent // opaque JSON
+	kindPresence
 )
 
 // fieldInfo is what the table says of one field.
@@ -96,6 +102,11 @@ var fieldTable = [numFields]fieldInfo{
 	fGateways:         {name: "gateways", number: 27, kind: kindNumber},
 	fReached:          {name: "reached", number: 28, kind: kindNumber},
 	fExpiresAt:        {name: "expiresAt", number: 29, kind: kindNumber},
+	fPresence:         {name: "presence", number: 30, kind: kindPresence},
+	fAsOf:             {name: "asOf", number: 31, kind: kindNumber},
+	fDegraded:         {name: "degraded", number: 32, kind: kindBool},
+	fStatus:           {name: "status", number: 33},
+	fStatusText:       {name: "statusText", number: 34, id: MaxStatusText},
 }
 
 func (f field) String() string { return fieldTable[f].name }
@@ -151,9 +162,11 @@ func (fr *Frame) checkField(f field) error {
 	case fPlatform:
 		return CheckPlatform(fr.Platform)
 	case fAction:
-		if !slices.Contains(groupActions, fr.Action) {
-			return Errorf(CodeBadField, "field %q must be one of %q", fAction, groupActions)
+		if actions := frames[fr.Type].actions; !slices.Contains(actions, fr.Action) {
+			return Errorf(CodeBadField, "field %q must be one of %q", fAction, actions)
 		}
+	case fStatus:
+		return CheckStatus(fr.Status)
 	case fLimit:
 		if fr.Limit < 0 {
 			return Errorf(CodeBadField, "field %q must not be negative", fLimit)
@@ -205,8 +218,20 @@ func (fr *Frame) text(f field) *string {
 		return &fr.Owner
 	case fCursor:
 		return &fr.Cursor
+	case fStatus:
+		return &fr.Status
+	case fStatusText:
+		return &fr.StatusText
 	}
 	return nil
+}
+
+// flag returns where the frame keeps boolean field f.
+func (fr *Frame) flag(f field) *bool {
+	if f == fDegraded {
+		return &fr.Degraded
+	}
+	return &fr.Redelivered
 }
 
 // integer returns where the frame keeps integer field f, nil if f is not one. Code has a type of its own.
@@ -230,6 +255,8 @@ func (fr *Frame) integer(f field) *int64 {
 		return &fr.Reached
 	case fMissed:
 		return &fr.Missed
+	case fAsOf:
+		return &fr.AsOf
 	}
 	return nil
 }

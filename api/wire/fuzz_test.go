@@ -24,6 +24,9 @@ var jsonSeeds = []string{
 	`{"type":"86","content":"x","clientMsgId":"c"}`, `{"type":"58","limit":9007199254740992}`, `{"type":"10","token":"t","platform":null}`,
 	`[[[[[`, `{"type":"80","toId":"2","content":{"a":"\""}}`, `{}`, `null`, "{\"type\":\"40\"}\x00", `{"type":"12","x":"\\"}`,
 	`{"\u0074ype":"40","type":"40"}`, `{"type":"040"}`, `{"type":"40","x":0123}`, `{"type":"81","code":200,"msgId":"m"}`,
+	`{"type":"52","action":"replace","users":["a","b"],"requestId":"r"}`, `{"type":"56","status":"invisible","statusText":"x"}`,
+	`{"type":"54","presence":[{"userId":"a","state":"online","platforms":["ios"]},{"userId":"b","lastSeen":1}],"asOf":5}`,
+	`{"type":"53","code":200,"presence":[{"userId":null}],"degraded":true}`, `{"type":"54","presence":{}}`,
 }
 
 // FuzzDecodeJSON decodes anything, as a server and as a client do.

@@ -19,6 +19,7 @@ const (
 	MaxRequestID   = 128
 	MaxGroupID     = 128
 	MaxCursor      = 512
+	MaxStatusText  = 128
 )
 
 // DefaultDevice is the device of a login that names none. One stable device per user, so that two such logins replace

@@ -113,7 +113,7 @@ func (fr *Frame) setJSON(f field, k kind, v []byte) error {
 		if v[0] != 't' && v[0] != 'f' {
 			return Errorf(CodeBadField, "field %q must be a boolean", f)
 		}
-		fr.Redelivered = v[0] == 't'
+		*fr.flag(f) = v[0] == 't'
 	case kindNumber, kindCode:
 		n, ok := parseInteger(v)
 		if !ok {
@@ -122,6 +122,8 @@ func (fr *Frame) setJSON(f field, k kind, v []byte) error {
 		return fr.setInteger(f, n)
 	case kindList:
 		return fr.setUsers(v)
+	case kindPresence:
+		return fr.setPresence(v)
 	}
 	return nil
 }
@@ -206,12 +208,16 @@ func AppendJSON(dst []byte, fr *Frame) []byte {
 		case kindCode:
 			dst = strconv.AppendUint(append(dst, jsonKeys[f]...), uint64(fr.Code), 10)
 		case kindBool:
-			if fr.Redelivered {
+			if *fr.flag(f) {
 				dst = append(append(dst, jsonKeys[f]...), "true"...)
 			}
 		case kindList:
 			if len(fr.Users) > 0 {
 				dst = appendList(append(dst, jsonKeys[f]...), fr.Users)
+			}
+		case kindPresence:
+			if len(fr.Presence) > 0 {
+				dst = appendPresenceList(append(dst, jsonKeys[f]...), fr.Presence)
 			}
 		}
 	}

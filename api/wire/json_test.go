@@ -38,6 +38,19 @@ func TestServerFrames(t *testing.T) {
 			Frame{Type: TypeChatResp, Code: CodeAccepted, Message: "accepted, not stored", MsgID: "m", ClientMsgID: "c", Time: 5},
 			`{"type":"81","code":201,"message":"accepted, not stored","msgId":"m","clientMsgId":"c","time":5}`,
 		},
+		{
+			Frame{Type: TypePresenceResp, Code: CodeOK, AsOf: 7, Degraded: true, RequestID: "r", Presence: []Presence{
+				{UserID: "a", State: StateOnline, Status: StatusAway, Text: "lunch", Platforms: []string{"ios", "web"}},
+				{UserID: "b", State: StateOffline, LastSeen: 5}, {UserID: "c", State: StateUnknown, Reason: "never_seen"},
+			}},
+			`{"type":"51","code":200,"presence":[{"userId":"a","state":"online","status":"away","text":"lunch","platforms":["ios","web"]},` +
+				`{"userId":"b","state":"offline","lastSeen":5},{"userId":"c","state":"unknown","reason":"never_seen"}],"asOf":7,"degraded":true,"requestId":"r"}`,
+		},
+		{
+			Frame{Type: TypePresenceEvent, AsOf: 7, Presence: []Presence{{UserID: "b", State: StateOffline}}},
+			`{"type":"54","presence":[{"userId":"b","state":"offline"}],"asOf":7}`,
+		},
+		{Frame{Type: TypeSetStatusResp, Code: CodeOK, Status: StatusBusy, StatusText: "x"}, `{"type":"57","code":200,"status":"busy","statusText":"x"}`},
 		{Frame{Type: TypeAckResp, Code: CodeOK, MsgID: "m"}, `{"type":"91","code":200,"msgId":"m"}`},
 		{Frame{Type: TypeAckResp, Code: CodeBadField, Message: "a\u2028<b>\x01"}, ""},
 	} {
@@ -80,6 +93,11 @@ func TestClientFrames(t *testing.T) {
 		{"a list", `{"type":84,"action":"add","groupId":"g","users":[ "a" ,"\u00e9" ],"requestId":"r"}`,
 			Frame{Type: TypeGroup, Action: GroupAdd, GroupID: "g", Users: []string{"a", "é"}, RequestID: "r"}},
 		{"an integer with an exponent", `{"type":"58","limit":1e2,"cursor":"x"}`, Frame{Type: TypeOnlineList, Limit: 100, Cursor: "x"}},
+		{"a login with a status", `{"type":"10","token":"t","status":"invisible","statusText":"é"}`,
+			Frame{Type: TypeLogin, Token: "t", Status: StatusInvisible, StatusText: "é"}},
+		{"no status is absent", `{"type":"10","token":"t","status":"","statusText":null}`, Frame{Type: TypeLogin, Token: "t"}},
+		{"a subscription to nobody", `{"type":"52","action":"replace","users":[]}`, Frame{Type: TypeSubscribe, Action: Replace}},
+		{"what only servers say of users", `{"type":"50","users":["a"],"presence":5,"degraded":"x"}`, Frame{Type: TypePresenceQuery, Users: []string{"a"}}},
 		{"null means absent", `{"type":"40","fromId":null}`, Frame{Type: TypePing}},
 		{"white space", " \n{ \"type\" : \"40\" }\t", Frame{Type: TypePing}},
 		{"escapes", `{"type":"\u0034\u0030","from\u0049d":"\ud83d\ude00\n"}`, Frame{Type: TypePing, FromID: "😀\n"}},
@@ -149,6 +167,16 @@ func TestBadFrames(t *testing.T) {
 		{"one of the users is empty", `{"type":"84","action":"add","groupId":"g","users":["a",""]}`, CodeBadField, "users"},
 		{"unknown action", `{"type":"84","action":"explode","groupId":"g"}`, CodeBadField, "action"},
 		{"ack without msgId", `{"type":"90"}`, CodeBadField, "msgId"},
+		{"a query without users", `{"type":"50"}`, CodeBadField, "users"},
+		{"a query of a control character", `{"type":"50","users":["a","\u0000"]}`, CodeBadField, "users"},
+		{"a subscription without action", `{"type":"52","users":["a"]}`, CodeBadField, "action"},
+		{"a subscription with a group's action", `{"type":"52","action":"add","users":["a"]}`, CodeBadField, "subscribe"},
+		{"a group with a subscription's action", `{"type":"84","action":"replace","groupId":"g"}`, CodeBadField, "create"},
+		{"no status to set", `{"type":"56","statusText":"x"}`, CodeBadField, "status"},
+		{"an unknown status", `{"type":"56","status":"asleep"}`, CodeBadField, "invisible"},
+		{"a login with an unknown status", `{"type":"10","token":"t","status":"offline"}`, CodeBadField, "status"},
+		{"a long text", `{"type":"56","status":"away","statusText":"` + strings.Repeat("é", 65) + `"}`, CodeBadField, "statusText"},
+		{"a text with a line break", `{"type":"56","status":"away","statusText":"a\nb"}`, CodeBadField, "statusText"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := DecodeJSON([]byte(tc.data))

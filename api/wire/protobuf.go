@@ -39,10 +39,14 @@ func AppendProtobuf(dst []byte, fr *Frame) []byte {
 		case kindCode:
 			dst = appendVarint(dst, info.number, uint64(fr.Code))
 		case kindBool:
-			dst = appendVarint(dst, info.number, protowire.EncodeBool(fr.Redelivered))
+			dst = appendVarint(dst, info.number, protowire.EncodeBool(*fr.flag(f)))
 		case kindList:
 			for _, text := range fr.Users {
 				dst = protowire.AppendString(protowire.AppendTag(dst, info.number, protowire.BytesType), text)
+			}
+		case kindPresence:
+			for i := range fr.Presence {
+				dst = Protobuf.AppendPresence(dst, &fr.Presence[i])
 			}
 		}
 	}
@@ -106,7 +110,7 @@ func scanProtobuf(data []byte) (raw [numFields + 1]rawField, twice, err error) {
 			continue
 		}
 		if raw[f].exists() {
-			if f != fUsers && twice == nil {
+			if f != fUsers && f != fPresence && twice == nil {
 				twice = Errorf(CodeBadField, "field %q occurs twice", fieldName(f))
 			}
 			continue
@@ -166,12 +170,14 @@ func (fr *Frame) setProtobuf(f field, k kind, v rawField, data []byte, from dire
 		fr.Content = append([]byte(nil), v.of(data)...)
 	case kindBool:
 		n, _ := protowire.ConsumeVarint(v.of(data))
-		fr.Redelivered = protowire.DecodeBool(n)
+		*fr.flag(f) = protowire.DecodeBool(n)
 	case kindNumber, kindCode:
 		n, _ := protowire.ConsumeVarint(v.of(data))
 		return fr.setInteger(f, int64(n))
 	case kindList:
 		return fr.setUsersProtobuf(data)
+	case kindPresence:
+		return fr.setPresenceProtobuf(data)
 	}
 	return nil
 }

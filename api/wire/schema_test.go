@@ -65,6 +65,8 @@ func TestSchemaRefusesWhatTheCodecRefuses(t *testing.T) {
 		`{"type":"80","toId":"2"}`, `{"type":"80","toId":["2"],"content":1}`, `{"type":"80","toId":null,"content":1}`,
 		`{"type":"84","action":"explode","groupId":"g"}`, `{"type":"84","action":"add","groupId":"g","users":["a",""]}`,
 		`{"type":"58","limit":-1}`, `{"type":"58","limit":1.5}`, `{"type":"58","limit":"1"}`, `{"type":90,"msgId":""}`,
+		`{"type":"50"}`, `{"type":"50","users":[""]}`, `{"type":"52","action":"add"}`, `{"type":"52"}`, `{"type":"56","status":"asleep"}`,
+		`{"type":"56"}`, `{"type":"10","token":"t","status":"offline"}`, `{"type":"56","status":"busy","statusText":"a\u0000"}`,
 	} {
 		if _, err := DecodeJSON([]byte(data)); err == nil {
 			t.Errorf("the codec accepts %s", data)

@@ -9,12 +9,13 @@ type Layout struct {
 
 // Field is what the table says of one field of a frame type.
 type Field struct {
-	Name       string // in JSON
-	Kind       string // text, number, bool, code, list (of texts) or content (any JSON)
-	Number     int    // in protobuf
-	MaxBytes   int    // of an id that a client sends; 0: not an id
-	Required   bool   // of a client
-	ServerOnly bool   // ignored when a client sends it
+	Name       string   // in JSON
+	Kind       string   // text, number, bool, code, list (of texts), presence (a list of [Presence]) or content (any JSON)
+	Number     int      // in protobuf
+	MaxBytes   int      // of an id that a client sends; 0: not an id
+	Required   bool     // of a client
+	ServerOnly bool     // ignored when a client sends it
+	OneOf      []string // of a client, all that it may be; nil: anything
 }
 
 // Layouts returns the table of frames, by their types.
@@ -47,6 +48,28 @@ func (f field) describe(l *layout) Field {
 	info := &fieldTable[f]
 	return Field{
 		Name: info.name, Number: int(info.number), MaxBytes: info.id, Required: l.required.has(f), ServerOnly: l.serverOnly.has(f),
-		Kind: [...]string{kindText: "text", kindNumber: "number", kindBool: "bool", kindCode: "code", kindList: "list", kindContent: "content"}[info.kind],
+		Kind:  [...]string{kindText: "text", kindNumber: "number", kindBool: "bool", kindCode: "code", kindList: "list", kindContent: "content", kindPresence: "presence"}[info.kind],
+		OneOf: f.oneOf(l),
 	}
+}
+
+// oneOf returns what a client may send in a field that has few values.
+func (f field) oneOf(l *layout) []string {
+	switch f {
+	case fAction:
+		return l.actions
+	case fStatus:
+		return statuses
+	}
+	return nil
+}
+
+// PresenceFields returns the table of the fields of [Presence], in the order of JSON, which is that of their numbers. Those of
+// kind list are lists of texts.
+func PresenceFields() []Field {
+	fields := make([]Field, numPresenceFields)
+	for f, info := range presenceTable {
+		fields[f] = Field{Name: info.name, Number: int(info.number), Kind: map[kind]string{kindText: "text", kindNumber: "number", kindList: "list"}[info.kind]}
+	}
+	return fields
 }

@@ -49,6 +49,20 @@ const (
 	Type_TYPE_PING Type = 40
 	// Server: the answer to a ping.
 	Type_TYPE_PONG Type = 41
+	// Client: asks how users are, once; if the gateway allows it.
+	Type_TYPE_PRESENCE_QUERY Type = 50
+	// Server: the answer to it.
+	Type_TYPE_PRESENCE_QUERY_RESP Type = 51
+	// Client: which users the client wants to be told of; if the gateway allows it.
+	Type_TYPE_PRESENCE_SUBSCRIBE Type = 52
+	// Server: the answer to it: how those are who are new among them.
+	Type_TYPE_PRESENCE_SUBSCRIBE_RESP Type = 53
+	// Server: how subscribed users are now who have changed.
+	Type_TYPE_PRESENCE_EVENT Type = 54
+	// Client: what others are to see of the user who logged in.
+	Type_TYPE_SET_STATUS Type = 56
+	// Server: the answer to it.
+	Type_TYPE_SET_STATUS_RESP Type = 57
 	// Client: who is online; if the gateway allows it.
 	Type_TYPE_ONLINE_LIST Type = 58
 	// Server: a page of users.
@@ -87,6 +101,13 @@ var (
 		32: "TYPE_KICKED",
 		40: "TYPE_PING",
 		41: "TYPE_PONG",
+		50: "TYPE_PRESENCE_QUERY",
+		51: "TYPE_PRESENCE_QUERY_RESP",
+		52: "TYPE_PRESENCE_SUBSCRIBE",
+		53: "TYPE_PRESENCE_SUBSCRIBE_RESP",
+		54: "TYPE_PRESENCE_EVENT",
+		56: "TYPE_SET_STATUS",
+		57: "TYPE_SET_STATUS_RESP",
 		58: "TYPE_ONLINE_LIST",
 		59: "TYPE_ONLINE_LIST_RESP",
 		80: "TYPE_CHAT",
@@ -101,27 +122,34 @@ var (
 		91: "TYPE_ACK_RESP",
 	}
 	Type_value = map[string]int32{
-		"TYPE_UNKNOWN":           0,
-		"TYPE_USER_LOGIN":        10,
-		"TYPE_USER_LOGIN_RESP":   11,
-		"TYPE_LOGOUT":            12,
-		"TYPE_HEARTBEAT_TIMEOUT": 30,
-		"TYPE_RECONNECT":         31,
-		"TYPE_KICKED":            32,
-		"TYPE_PING":              40,
-		"TYPE_PONG":              41,
-		"TYPE_ONLINE_LIST":       58,
-		"TYPE_ONLINE_LIST_RESP":  59,
-		"TYPE_CHAT":              80,
-		"TYPE_CHAT_RESP":         81,
-		"TYPE_GROUP_CHAT":        82,
-		"TYPE_GROUP_CHAT_RESP":   83,
-		"TYPE_GROUP":             84,
-		"TYPE_GROUP_RESP":        85,
-		"TYPE_BROADCAST":         86,
-		"TYPE_BROADCAST_RESP":    87,
-		"TYPE_ACK":               90,
-		"TYPE_ACK_RESP":          91,
+		"TYPE_UNKNOWN":                 0,
+		"TYPE_USER_LOGIN":              10,
+		"TYPE_USER_LOGIN_RESP":         11,
+		"TYPE_LOGOUT":                  12,
+		"TYPE_HEARTBEAT_TIMEOUT":       30,
+		"TYPE_RECONNECT":               31,
+		"TYPE_KICKED":                  32,
+		"TYPE_PING":                    40,
+		"TYPE_PONG":                    41,
+		"TYPE_PRESENCE_QUERY":          50,
+		"TYPE_PRESENCE_QUERY_RESP":     51,
+		"TYPE_PRESENCE_SUBSCRIBE":      52,
+		"TYPE_PRESENCE_SUBSCRIBE_RESP": 53,
+		"TYPE_PRESENCE_EVENT":          54,
+		"TYPE_SET_STATUS":              56,
+		"TYPE_SET_STATUS_RESP":         57,
+		"TYPE_ONLINE_LIST":             58,
+		"TYPE_ONLINE_LIST_RESP":        59,
+		"TYPE_CHAT":                    80,
+		"TYPE_CHAT_RESP":               81,
+		"TYPE_GROUP_CHAT":              82,
+		"TYPE_GROUP_CHAT_RESP":         83,
+		"TYPE_GROUP":                   84,
+		"TYPE_GROUP_RESP":              85,
+		"TYPE_BROADCAST":               86,
+		"TYPE_BROADCAST_RESP":          87,
+		"TYPE_ACK":                     90,
+		"TYPE_ACK_RESP":                91,
 	}
 )
 
@@ -314,6 +342,106 @@ func (Code) EnumDescriptor() ([]byte, []int) {
 	return file_api_wire_v1_frame_proto_rawDescGZIP(), []int{1}
 }
 
+// Presence is how one user is, as others may know.
+type Presence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Online, offline or unknown.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Why the state is unknown: never_seen, or unavailable, which means that it cannot be found out now.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of who is online: online, away or busy.
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// Of who is online: the text beside the status.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// Of who is offline: when the last device went, Unix milliseconds.
+	LastSeen int64 `protobuf:"varint,6,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	// Of who is online: what the devices call themselves, each once.
+	Platforms     []string `protobuf:"bytes,7,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Presence) Reset() {
+	*x = Presence{}
+	mi := &file_api_wire_v1_frame_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presence) ProtoMessage() {}
+
+func (x *Presence) ProtoReflect() protoreflect.Message {
+	mi := &file_api_wire_v1_frame_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presence.ProtoReflect.Descriptor instead.
+func (*Presence) Descriptor() ([]byte, []int) {
+	return file_api_wire_v1_frame_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Presence) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Presence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Presence) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Presence) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Presence) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Presence) GetLastSeen() int64 {
+	if x != nil {
+		return x.LastSeen
+	}
+	return 0
+}
+
+func (x *Presence) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
 // Frame is any frame. Fields that its type does not have are ignored.
 type Frame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -359,7 +487,7 @@ type Frame struct {
 	SessionId string `protobuf:"bytes,20,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// How often the client should ping.
 	HeartbeatSeconds int64 `protobuf:"varint,21,opt,name=heartbeat_seconds,json=heartbeatSeconds,proto3" json:"heartbeat_seconds,omitempty"`
-	// What to do with the group: create, add, remove, members or delete.
+	// What to do with the group: create, add, remove, members or delete; with subscriptions: subscribe, unsubscribe or replace.
 	Action string `protobuf:"bytes,22,opt,name=action,proto3" json:"action,omitempty"`
 	// Owns the group.
 	Owner string `protobuf:"bytes,23,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -374,14 +502,24 @@ type Frame struct {
 	// How many of them took it.
 	Reached int64 `protobuf:"varint,28,opt,name=reached,proto3" json:"reached,omitempty"`
 	// When the token ends, Unix milliseconds; absent if it does not.
-	ExpiresAt     int64 `protobuf:"varint,29,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt int64 `protobuf:"varint,29,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// How users are.
+	Presence []*Presence `protobuf:"bytes,30,rep,name=presence,proto3" json:"presence,omitempty"`
+	// What the answer says was true at this time at least, by the server's clock, Unix milliseconds.
+	AsOf int64 `protobuf:"varint,31,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
+	// Not everything could be found out: what is said may be incomplete, or not the newest.
+	Degraded bool `protobuf:"varint,32,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// What others see of a user who is online: online, away, busy or invisible.
+	Status string `protobuf:"bytes,33,opt,name=status,proto3" json:"status,omitempty"`
+	// A short text of the user beside the status.
+	StatusText    string `protobuf:"bytes,34,opt,name=status_text,json=statusText,proto3" json:"status_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_api_wire_v1_frame_proto_msgTypes[0]
+	mi := &file_api_wire_v1_frame_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +531,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_api_wire_v1_frame_proto_msgTypes[0]
+	mi := &file_api_wire_v1_frame_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +544,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_api_wire_v1_frame_proto_rawDescGZIP(), []int{0}
+	return file_api_wire_v1_frame_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Frame) GetType() Type {
@@ -612,11 +750,54 @@ func (x *Frame) GetExpiresAt() int64 {
 	return 0
 }
 
+func (x *Frame) GetPresence() []*Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+func (x *Frame) GetAsOf() int64 {
+	if x != nil {
+		return x.AsOf
+	}
+	return 0
+}
+
+func (x *Frame) GetDegraded() bool {
+	if x != nil {
+		return x.Degraded
+	}
+	return false
+}
+
+func (x *Frame) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Frame) GetStatusText() string {
+	if x != nil {
+		return x.StatusText
+	}
+	return ""
+}
+
 var File_api_wire_v1_frame_proto protoreflect.FileDescriptor
 
 const file_api_wire_v1_frame_proto_rawDesc = "" +
 	"\n" +
-	"\x17api/wire/v1/frame.proto\x12\fimcluster.v1\"\xa8\x06\n" +
+	"\x17api/wire/v1/frame.proto\x12\fimcluster.v1\"\xb8\x01\n" +
+	"\bPresence\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x1b\n" +
+	"\tlast_seen\x18\x06 \x01(\x03R\blastSeen\x12\x1c\n" +
+	"\tplatforms\x18\a \x03(\tR\tplatforms\"\xc6\a\n" +
 	"\x05Frame\x12&\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x12.imcluster.v1.TypeR\x04type\x12&\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x12.imcluster.v1.CodeR\x04code\x12\x17\n" +
@@ -650,7 +831,13 @@ const file_api_wire_v1_frame_proto_rawDesc = "" +
 	"\bgateways\x18\x1b \x01(\x03R\bgateways\x12\x18\n" +
 	"\areached\x18\x1c \x01(\x03R\areached\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x1d \x01(\x03R\texpiresAt*\xad\x03\n" +
+	"expires_at\x18\x1d \x01(\x03R\texpiresAt\x122\n" +
+	"\bpresence\x18\x1e \x03(\v2\x16.imcluster.v1.PresenceR\bpresence\x12\x13\n" +
+	"\x05as_of\x18\x1f \x01(\x03R\x04asOf\x12\x1a\n" +
+	"\bdegraded\x18  \x01(\bR\bdegraded\x12\x16\n" +
+	"\x06status\x18! \x01(\tR\x06status\x12\x1f\n" +
+	"\vstatus_text\x18\" \x01(\tR\n" +
+	"statusText*\xeb\x04\n" +
 	"\x04Type\x12\x10\n" +
 	"\fTYPE_UNKNOWN\x10\x00\x12\x13\n" +
 	"\x0fTYPE_USER_LOGIN\x10\n" +
@@ -661,7 +848,14 @@ const file_api_wire_v1_frame_proto_rawDesc = "" +
 	"\x0eTYPE_RECONNECT\x10\x1f\x12\x0f\n" +
 	"\vTYPE_KICKED\x10 \x12\r\n" +
 	"\tTYPE_PING\x10(\x12\r\n" +
-	"\tTYPE_PONG\x10)\x12\x14\n" +
+	"\tTYPE_PONG\x10)\x12\x17\n" +
+	"\x13TYPE_PRESENCE_QUERY\x102\x12\x1c\n" +
+	"\x18TYPE_PRESENCE_QUERY_RESP\x103\x12\x1b\n" +
+	"\x17TYPE_PRESENCE_SUBSCRIBE\x104\x12 \n" +
+	"\x1cTYPE_PRESENCE_SUBSCRIBE_RESP\x105\x12\x17\n" +
+	"\x13TYPE_PRESENCE_EVENT\x106\x12\x13\n" +
+	"\x0fTYPE_SET_STATUS\x108\x12\x18\n" +
+	"\x14TYPE_SET_STATUS_RESP\x109\x12\x14\n" +
 	"\x10TYPE_ONLINE_LIST\x10:\x12\x19\n" +
 	"\x15TYPE_ONLINE_LIST_RESP\x10;\x12\r\n" +
 	"\tTYPE_CHAT\x10P\x12\x12\n" +
@@ -720,20 +914,22 @@ func file_api_wire_v1_frame_proto_rawDescGZIP() []byte {
 }
 
 var file_api_wire_v1_frame_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_api_wire_v1_frame_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_api_wire_v1_frame_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_api_wire_v1_frame_proto_goTypes = []any{
-	(Type)(0),     // 0: imcluster.v1.Type
-	(Code)(0),     // 1: imcluster.v1.Code
-	(*Frame)(nil), // 2: imcluster.v1.Frame
+	(Type)(0),        // 0: imcluster.v1.Type
+	(Code)(0),        // 1: imcluster.v1.Code
+	(*Presence)(nil), // 2: imcluster.v1.Presence
+	(*Frame)(nil),    // 3: imcluster.v1.Frame
 }
 var file_api_wire_v1_frame_proto_depIdxs = []int32{
 	0, // 0: imcluster.v1.Frame.type:type_name -> imcluster.v1.Type
 	1, // 1: imcluster.v1.Frame.code:type_name -> imcluster.v1.Code
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 2: imcluster.v1.Frame.presence:type_name -> imcluster.v1.Presence
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_api_wire_v1_frame_proto_init() }
@@ -747,7 +943,7 @@ func file_api_wire_v1_frame_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_wire_v1_frame_proto_rawDesc), len(file_api_wire_v1_frame_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

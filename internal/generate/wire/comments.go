@@ -14,9 +14,10 @@ import (
 
 // comments are what the source says of types, fields and codes.
 type comments struct {
-	types  map[wire.Type]string
-	fields map[string]string // by the field's name in lower case
-	codes  []code
+	types    map[wire.Type]string
+	fields   map[string]string // by the field's name in lower case
+	presence map[string]string // likewise, of Presence
+	codes    []code
 }
 
 type code struct {
@@ -24,10 +25,10 @@ type code struct {
 	value         int
 }
 
-// readComments reads the comments behind the constants of type Type and Code, and behind the fields of Frame.
+// readComments reads the comments behind the constants of type Type and Code, and behind the fields of Frame and Presence.
 func readComments(dir string) (comments, error) {
-	c := comments{types: map[wire.Type]string{}, fields: map[string]string{}}
-	for _, name := range []string{"frame.go", "codes.go"} {
+	c := comments{types: map[wire.Type]string{}, fields: map[string]string{}, presence: map[string]string{}}
+	for _, name := range []string{"frame.go", "codes.go", "presence.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.ParseComments)
 		if err != nil {
 			return c, err
@@ -37,11 +38,7 @@ func readComments(dir string) (comments, error) {
 			case *ast.ValueSpec:
 				err = c.addConstant(n)
 			case *ast.TypeSpec:
-				if s, ok := n.Type.(*ast.StructType); ok && n.Name.Name == "Frame" {
-					for _, f := range s.Fields.List {
-						c.fields[strings.ToLower(f.Names[0].Name)] = text(f.Comment)
-					}
-				}
+				c.addFields(n)
 			}
 			return err == nil
 		})
@@ -54,7 +51,24 @@ func readComments(dir string) (comments, error) {
 			return c, fmt.Errorf("field %s of Frame has no comment", f.Name)
 		}
 	}
+	for _, f := range wire.PresenceFields() {
+		if c.presence[strings.ToLower(f.Name)] == "" {
+			return c, fmt.Errorf("field %s of Presence has no comment", f.Name)
+		}
+	}
 	return c, nil
+}
+
+// addFields takes the comments of the fields of Frame or Presence.
+func (c *comments) addFields(n *ast.TypeSpec) {
+	to := map[string]map[string]string{"Frame": c.fields, "Presence": c.presence}[n.Name.Name]
+	s, ok := n.Type.(*ast.StructType)
+	if !ok || to == nil {
+		return
+	}
+	for _, f := range s.Fields.List {
+		to[strings.ToLower(f.Names[0].Name)] = text(f.Comment)
+	}
 }
 
 func (c *comments) addConstant(n *ast.ValueSpec) error {

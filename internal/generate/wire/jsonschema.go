@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/imcluster/imcluster/api/wire"
 )
@@ -70,6 +71,9 @@ func jsonSchema(c comments, client bool) ([]byte, error) {
 			Then: &schema{Ref: "#/$defs/" + l.Type.String()},
 		})
 	}
+	if !client {
+		root.Defs["Presence"] = presenceSchema(c)
+	}
 	root.Properties = map[string]*schema{"type": {Description: c.field("type"), Enum: types}}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -99,6 +103,18 @@ func frameSchema(c comments, l wire.Layout, client bool) *schema {
 	return s
 }
 
+// presenceSchema is the schema of one element of the field presence.
+func presenceSchema(c comments) *schema {
+	s := &schema{Title: "Presence", Description: "How one user is, as others may know.", Type: "object",
+		Required: []string{"state", "userId"}, Properties: map[string]*schema{}}
+	for _, f := range wire.PresenceFields() {
+		p := fieldSchema(f, false)
+		p.Description = sentence(c.presence[strings.ToLower(f.Name)])
+		s.Properties[f.Name] = p
+	}
+	return s
+}
+
 func fieldSchema(f wire.Field, client bool) *schema {
 	p := &schema{}
 	switch f.Kind {
@@ -112,8 +128,13 @@ func fieldSchema(f wire.Field, client bool) *schema {
 		if client && f.Name == "platform" {
 			p.Pattern = platforms
 		}
-		if client && f.Name == "action" {
-			p.Enum = []any{wire.GroupCreate, wire.GroupAdd, wire.GroupRemove, wire.GroupMembers, wire.GroupDelete}
+		if client {
+			for _, value := range f.OneOf {
+				p.Enum = append(p.Enum, value)
+			}
+			if f.OneOf != nil && !f.Required {
+				p.Enum = append(p.Enum, "", nil) // which mean absent
+			}
 		}
 		if f.Required {
 			p.MinLength = 1
@@ -123,6 +144,8 @@ func fieldSchema(f wire.Field, client bool) *schema {
 		if client {
 			p.Items.MinLength, p.Items.MaxLength, p.Items.Pattern = 1, f.MaxBytes, noControls
 		}
+	case "presence":
+		p.Type, p.Items = "array", &schema{Ref: "#/$defs/Presence"}
 	case "bool":
 		p.Type = "boolean"
 	case "code":

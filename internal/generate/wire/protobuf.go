@@ -33,13 +33,22 @@ func protobuf(c comments) []byte {
 	for _, code := range c.codes {
 		fmt.Fprintf(&out, "  // %s\n  CODE_%s = %d;\n", sentence(code.comment), strings.ToUpper(snake(code.name)), code.value)
 	}
+	out.WriteString("}\n\n// Presence is how one user is, as others may know.\nmessage Presence {\n")
+	for _, f := range wire.PresenceFields() {
+		fmt.Fprintf(&out, "  // %s\n  %s %s = %d;\n", sentence(c.presence[strings.ToLower(f.Name)]), protoTypes[f.Kind], snake(f.Name), f.Number)
+	}
 	fmt.Fprintf(&out, "}\n\n// Frame is any frame. Fields that its type does not have are ignored.\nmessage Frame {\n  // %s\n  Type type = 1;\n", c.field("type"))
 	for _, f := range wire.Fields() {
-		typ := map[string]string{"text": "string", "number": "int64", "bool": "bool", "code": "Code", "list": "repeated string", "content": "bytes"}[f.Kind]
-		fmt.Fprintf(&out, "  // %s\n  %s %s = %d;\n", c.field(f.Name), typ, snake(f.Name), f.Number)
+		fmt.Fprintf(&out, "  // %s\n  %s %s = %d;\n", c.field(f.Name), protoTypes[f.Kind], snake(f.Name), f.Number)
 	}
 	out.WriteString("}\n")
 	return []byte(out.String())
+}
+
+// protoTypes are the types of fields by their kinds.
+var protoTypes = map[string]string{
+	"text": "string", "number": "int64", "bool": "bool", "code": "Code", "list": "repeated string", "content": "bytes",
+	"presence": "repeated Presence",
 }
 
 func sender(l wire.Layout) string {
