@@ -125,8 +125,8 @@ func (g *Gateway) handToAll(ctx context.Context, b *peerv1.Broadcast) (sessions 
 				return 0
 			}
 			c.enqueue(outFrame, data)
-			if sessions++; sessions%broadcastStep == 0 && g.workers.busy() > broadcastStep {
-				// Let them write: each is a goroutine. Those that cannot, because their client does not read, hold up
+			if sessions++; sessions%broadcastStep == 0 && g.workers.busy()+g.writers.waiting() > broadcastStep {
+				// Let them be written. Those that cannot, because their client does not read, hold up
 				// nobody for long.
 				select {
 				case <-time.After(time.Millisecond):

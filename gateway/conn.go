@@ -138,7 +138,7 @@ func (c *conn) closeWith(reason closeReason, code int, frames ...wire.Frame) {
 
 	c.g.metrics.closes[reason].Add(1)
 	if start {
-		c.g.workers.run(task{conn: c, write: true})
+		c.g.writers.add(c)
 	}
 }
 

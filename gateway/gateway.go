@@ -33,6 +33,7 @@ type Gateway struct {
 	forOps   *net.TCPListener // nil without
 	wheel    *wheel.Wheel
 	workers  *workers
+	writers  *writers
 	peers    *peer.Node
 	metrics  *metrics
 	logRare  *rareLog
@@ -79,7 +80,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the gateway: %w", err)
 	}
-	g := &Gateway{cfg: cfg, epochs: map[store.Epoch]struct{}{}, workers: newWorkers(),
+	g := &Gateway{cfg: cfg, epochs: map[store.Epoch]struct{}{}, workers: newWorkers(), writers: newWriters(),
 		sweepWanted: make(chan struct{}, 1), broadcastsWaiting: make(chan waitingBroadcast, maxBroadcasts)}
 	g.mailboxes = newMailboxes(g)
 	g.conns.prev, g.conns.next = &g.conns, &g.conns
@@ -242,6 +243,7 @@ func (g *Gateway) stop(servers []*http.Server) {
 	g.awaitReaders(closeTimeout + time.Second)
 	g.cancel()
 	g.peers.Close()
+	g.writers.close()
 	g.workers.close()
 	g.readers.Wait()
 	for _, s := range servers[1:] {

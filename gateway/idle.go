@@ -57,7 +57,7 @@ func (c *conn) dueLocked(now time.Duration) (due func(), next time.Duration) {
 			c.pinged = received
 			c.pushLocked(outPing, nil)
 			if c.claimWriterLocked() {
-				c.g.workers.run(task{conn: c, write: true})
+				c.g.writers.add(c)
 			}
 		}
 	}

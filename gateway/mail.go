@@ -224,7 +224,7 @@ func (c *conn) writeAndUnlock() {
 	start := c.out != nil && c.claimWriterLocked()
 	c.mu.Unlock()
 	if start {
-		c.g.workers.run(task{conn: c, write: true})
+		c.g.writers.add(c)
 	}
 }
 

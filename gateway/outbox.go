@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -18,6 +20,8 @@ const (
 	closeTimeout = 2 * time.Second
 	// writeBufferSize is the size of the library's buffers, which are borrowed for the time of a write.
 	writeBufferSize = 4096
+	// maxQuick is how much may be queued for a writer to write it. A larger frame goes by a vectored write, which may wait.
+	maxQuick = writeBufferSize
 	// outOverhead is what a queued frame takes besides its data.
 	outOverhead = 32
 )
@@ -58,7 +62,7 @@ func (c *conn) enqueue(kind outKind, data []byte) {
 	start := c.claimWriterLocked()
 	c.mu.Unlock()
 	if start {
-		c.g.workers.run(task{conn: c, write: true})
+		c.g.writers.add(c)
 	}
 }
 
@@ -107,35 +111,75 @@ func (c *conn) releaseLocked(batch *[]outbound) {
 // flush writes what is queued until the queue is empty. The caller is the writer. What others queue while it writes goes
 // out with the next write, all in one system call.
 func (c *conn) flush() {
-	c.mu.Lock()
 	for {
-		if c.broken {
-			c.dropQueueLocked()
-		}
-		batch := c.out
+		batch, _ := c.nextBatch(math.MaxInt)
 		if batch == nil {
-			c.writing = false
-			c.mu.Unlock()
 			return
 		}
-		c.out = nil
-		c.mu.Unlock()
-
-		last, err := c.write(*batch)
-		if err != nil {
-			c.writeFailed(err)
-		}
-		c.mu.Lock()
-		c.releaseLocked(batch)
-		if last || err != nil {
-			c.broken = true
-			c.endWritingLocked(err)
-		}
+		last, err := c.cork(*batch)
+		c.uncork(batch, last, err)
 	}
 }
 
-// write writes a batch. last tells that it held the close frame.
-func (c *conn) write(batch []outbound) (last bool, err error) {
+// flushQuick is flush for who must not wait. What the socket does not take at once is left to a worker, as is what is large.
+func (c *conn) flushQuick() {
+	for {
+		batch, large := c.nextBatch(maxQuick)
+		if large {
+			c.g.workers.run(task{conn: c, write: true})
+			return
+		}
+		if batch == nil {
+			return
+		}
+		last, err := c.cork(*batch)
+		done, failed := c.sock.TryUncork()
+		if !done && failed == nil && err == nil {
+			c.g.workers.run(task{conn: c, write: true, corked: batch, last: last})
+			return
+		}
+		c.written(batch, last, cmp.Or(err, failed))
+	}
+}
+
+// uncork writes what is corked, a batch; err is why some of it is not.
+func (c *conn) uncork(batch *[]outbound, last bool, err error) {
+	failed := c.sock.Uncork(writeTimeout)
+	c.written(batch, last, cmp.Or(err, failed))
+}
+
+// nextBatch takes what is queued, nil if that is nothing: then the caller is the writer no more. If it is large, which means
+// more than so many bytes, it stays.
+func (c *conn) nextBatch(most int) (batch *[]outbound, large bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken {
+		c.dropQueueLocked()
+	}
+	if c.out != nil && c.outBytes-outOverhead*len(*c.out) > most {
+		return nil, true
+	}
+	batch, c.out = c.out, nil
+	c.writing = batch != nil
+	return batch, false
+}
+
+// written gives back a batch that was written, or failed to be. last tells that it held the close frame.
+func (c *conn) written(batch *[]outbound, last bool, err error) {
+	if err != nil {
+		c.writeFailed(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.releaseLocked(batch)
+	if last || err != nil {
+		c.broken = true
+		c.endWritingLocked(err)
+	}
+}
+
+// cork encodes a batch into the cork. last tells that it held the close frame.
+func (c *conn) cork(batch []outbound) (last bool, err error) {
 	c.sock.Cork()
 	for i := range batch {
 		switch b := &batch[i]; b.kind {
@@ -149,15 +193,12 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 			last = true
 			err = c.ws.WriteControl(websocket.CloseMessage, b.data, time.Time{})
 		}
+		if errors.Is(err, websocket.ErrCloseSent) {
+			return true, nil // the library closed because of a protocol error
+		}
 		if err != nil {
 			break
 		}
-	}
-	if flushErr := c.sock.Uncork(time.Now().Add(writeTimeout)); err == nil {
-		err = flushErr
-	}
-	if errors.Is(err, websocket.ErrCloseSent) {
-		return true, nil // the library closed because of a protocol error
 	}
 	return last, err
 }
@@ -166,7 +207,7 @@ func (c *conn) write(batch []outbound) (last bool, err error) {
 // corked.
 func (c *conn) writeFrame(data []byte) error {
 	if len(data) > writeBufferSize {
-		if err := c.sock.Flush(time.Now().Add(writeTimeout)); err != nil {
+		if err := c.sock.Flush(writeTimeout); err != nil {
 			return err
 		}
 	}

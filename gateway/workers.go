@@ -11,9 +11,11 @@ const maxIdleWorkers = 32
 
 // task is work on one connection, or on mailboxes that are to be read.
 type task struct {
-	conn  *conn
-	write bool       // flush the outbox; otherwise handle received frames
-	read  *mailboxes // read mailboxes; conn is nil
+	conn   *conn
+	write  bool        // flush the outbox; otherwise handle received frames
+	corked *[]outbound // is in the cork, and written first, if not nil
+	last   bool        // corked holds the close frame
+	read   *mailboxes  // read mailboxes; conn is nil
 }
 
 // workers runs tasks, each on a goroutine that is kept for a while if few are.
@@ -49,6 +51,9 @@ func (w *workers) work(t task) {
 		case t.read != nil:
 			t.read.work()
 		case t.write:
+			if t.corked != nil {
+				t.conn.uncork(t.corked, t.last, nil)
+			}
 			t.conn.flush()
 		default:
 			t.conn.handleReceived()

@@ -55,7 +55,7 @@ func TestCorkedWritesLeaveTogether(t *testing.T) {
 	if n, err := peer.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%d bytes left while corked: %v", n, err)
 	}
-	if err := c.Uncork(time.Now().Add(time.Second)); err != nil {
+	if err := c.Uncork(time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, peer, 16*5); !bytes.Equal(got, bytes.Repeat([]byte("frame"), 16)) {
@@ -64,7 +64,7 @@ func TestCorkedWritesLeaveTogether(t *testing.T) {
 	if _, err := c.Write([]byte("x")); err != nil || string(read(t, peer, 1)) != "x" {
 		t.Errorf("a write without cork: %v", err)
 	}
-	if err := c.Uncork(time.Time{}); err != nil {
+	if err := c.Uncork(time.Second); err != nil {
 		t.Errorf("an empty cork: %v", err)
 	}
 }
@@ -84,7 +84,7 @@ func TestOrderIsKeptWhateverTheSizes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Uncork(time.Time{}); err != nil {
+	if err := c.Uncork(time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(<-got, want) {
@@ -100,7 +100,7 @@ func TestHurryEndsAWriteThatIsStuck(t *testing.T) {
 		for {
 			c.Cork()
 			_, _ = c.Write(make([]byte, maxBuffered))
-			if err := c.Uncork(time.Now().Add(time.Hour)); err != nil {
+			if err := c.Uncork(time.Hour); err != nil {
 				done <- err
 				return
 			}
@@ -123,18 +123,58 @@ func TestVectoredWriteAfterFlushKeepsTheOrder(t *testing.T) {
 	c, peer := pair(t)
 	c.Cork()
 	_, _ = c.Write([]byte("first "))
-	if err := c.Flush(time.Now().Add(time.Second)); err != nil {
+	if err := c.Flush(time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (&net.Buffers{[]byte("second "), []byte("third ")}).WriteTo(c); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = c.Write([]byte("fourth"))
-	if err := c.Uncork(time.Now().Add(time.Second)); err != nil {
+	if err := c.Uncork(time.Second); err != nil {
 		t.Fatal(err)
 	}
 	const want = "first second third fourth"
 	if got := string(read(t, peer, len(want))); got != want {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestTryUncorkLeavesWhatTheSocketDoesNotTake: the peer reads nothing until the socket is full.
+func TestTryUncorkLeavesWhatTheSocketDoesNotTake(t *testing.T) {
+	c, peer := pair(t)
+	written, done := 0, true
+	for done {
+		c.Cork()
+		n, err := c.Write(bytes.Repeat([]byte{byte(written / maxBuffered)}, maxBuffered))
+		if err != nil {
+			t.Fatal(err)
+		}
+		written += n
+		if done, err = c.TryUncork(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rest := make(chan error, 1)
+	go func() { rest <- c.Uncork(time.Minute) }()
+	got := read(t, peer, written)
+	if err := <-rest; err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range got {
+		if b != byte(i/maxBuffered) {
+			t.Fatalf("byte %d is of write %d", i, b)
+		}
+	}
+}
+
+// TestAnEarlierDeadlineDoesNotEndLaterWrites: the one of a write that had to wait passes while nothing is written.
+func TestAnEarlierDeadlineDoesNotEndLaterWrites(t *testing.T) {
+	c, peer := pair(t)
+	c.Hurry(-time.Second)
+	c.Cork()
+	_, _ = c.Write([]byte("frame"))
+	if done, err := c.TryUncork(); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	read(t, peer, 5)
 }
