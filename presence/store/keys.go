@@ -57,6 +57,9 @@ type keys struct {
 	members [Partitions]string // prefix of a group's members
 	sent    [Partitions]string // prefix of the ids of a group's messages
 
+	feed   [Partitions]string // stream of facts
+	hidden [Partitions]string // invisible users with sessions
+
 	hook [Partitions]string // lease of who tells the hooks' receiver
 	told [Partitions]string // what it was told
 }
@@ -77,6 +80,8 @@ func newKeys(prefix string) *keys {
 		k.group[p] = prefix + "g" + t + ":"
 		k.members[p] = prefix + "gm" + t + ":"
 		k.sent[p] = prefix + "gd" + t + ":"
+		k.feed[p] = prefix + "f" + t
+		k.hidden[p] = prefix + "iv" + t
 		k.hook[p] = prefix + "hk" + t
 		k.told[p] = prefix + "hb" + t
 	}
@@ -104,8 +109,11 @@ func (k *keys) seenKey(part, bucket int) string { return k.seen[part] + strconv.
 const (
 	generationField = "g"
 	bucketsField    = "b"
+	revisionField   = "r"
 	doneField       = "done:" // + epoch: the generation of which the epoch has registered everything
 	fencedField     = "x:"    // + epoch: the epoch may not write
+	deadMark        = "d"     // begins the value of fencedField if the epoch is dead: then follows when it ended
+	statusField     = "st"    // in the hash of a user
 )
 
 // longID is from which length on a user is remembered by a hash of the id: a value above hash-max-listpack-value (64

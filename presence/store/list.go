@@ -71,7 +71,7 @@ const listStep = 4
 // Online lists who is online, in an order that stays the same: up to limit users from cursor on, which is empty for the
 // first page. Somebody who is online all the time is on exactly one page. ErrInvalidCursor, or ErrUnavailable.
 func (s *Store) Online(ctx context.Context, cursor string, limit int) (Page, error) {
-	part, after, err := parseCursor(cursor)
+	part, after, err := ParseCursor(cursor)
 	if err != nil {
 		return Page{}, err
 	}
@@ -101,7 +101,7 @@ func (s *Store) Online(ctx context.Context, cursor string, limit int) (Page, err
 					last = users[room-1]
 				}
 				page.Users = append(page.Users, users[:room]...)
-				page.Next = formatCursor(part, last)
+				page.Next = FormatCursor(part, last)
 				return page, nil
 			}
 			page.Users = append(page.Users, users...)
@@ -111,12 +111,13 @@ func (s *Store) Online(ctx context.Context, cursor string, limit int) (Page, err
 	return page, nil
 }
 
-// formatCursor makes a cursor: a partition, and the last user listed of it.
-func formatCursor(part int, user string) string {
+// FormatCursor makes a cursor of the list of online users: a partition, and the last user listed of it.
+func FormatCursor(part int, user string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(part) + ":" + user))
 }
 
-func parseCursor(cursor string) (part int, user string, err error) {
+// ParseCursor reads a cursor; the empty one is the beginning. ErrInvalidCursor.
+func ParseCursor(cursor string) (part int, user string, err error) {
 	if cursor == "" {
 		return 0, "", nil
 	}

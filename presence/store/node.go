@@ -36,6 +36,8 @@ type node struct {
 	// writes. Nil until the lane is connected; empty if the server does not tell. Only what the lane's own connection
 	// tells counts, which is where messages are written.
 	run atomic.Pointer[string]
+	// serves is the same as the newest connection for reads tells.
+	serves atomic.Pointer[string]
 	// relearn: the run may have changed without a new connection.
 	relearn atomic.Bool
 	// full: no messages are stored, because memory is short.
@@ -48,7 +50,7 @@ type node struct {
 
 func (s *Store) newNode(addr string) *node {
 	n := &node{addr: addr, started: time.Now()}
-	n.reads = s.newClient(addr, 10, nil)
+	n.reads = s.newClient(addr, 10, n.onReadConnect)
 	n.writes = s.newClient(addr, 1, n.onLaneConnect)
 	return n
 }
@@ -104,14 +106,28 @@ func (n *node) onLaneConnect(ctx context.Context, cn *redis.Conn) error {
 		}
 	}
 	n.mu.Unlock()
-	if err := n.learnRun(ctx, cn); err != nil {
+	if err := learnRun(ctx, cn, &n.run); err != nil {
 		return err
 	}
 	return loadScripts(ctx, cn)
 }
 
-// learnRun asks on the lane's connection which run of the server this is.
-func (n *node) learnRun(ctx context.Context, cn redis.Cmdable) error {
+// onReadConnect learns which run of the server answers: another one may have lost the newest facts, and given their numbers
+// to others.
+func (n *node) onReadConnect(ctx context.Context, cn *redis.Conn) error {
+	return learnRun(ctx, cn, &n.serves)
+}
+
+// served names the run of the server that was read from last.
+func (n *node) served() string {
+	if run := n.serves.Load(); run != nil {
+		return *run
+	}
+	return ""
+}
+
+// learnRun asks on a connection which run of the server this is.
+func learnRun(ctx context.Context, cn redis.Cmdable, into *atomic.Pointer[string]) error {
 	cmds, err := cn.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.Info(ctx, "server")
 		p.Info(ctx, "replication")
@@ -125,7 +141,7 @@ func (n *node) learnRun(ctx context.Context, cn redis.Cmdable) error {
 		info.WriteString(c.(*redis.StringCmd).Val())
 	}
 	run := runName(info.String())
-	n.run.Store(&run)
+	into.Store(&run)
 	return nil
 }
 

@@ -136,7 +136,7 @@ func TestOnlinePages(t *testing.T) {
 	if err != nil || c.Users != 500 || c.Sessions != 600 || !slices.Equal(c.Gateways, want) || c.Degraded {
 		t.Fatalf("counts %+v, %v", c, err)
 	}
-	for _, bad := range []string{"!", "x", formatCursor(0, "u")[:2], formatCursor(500, "u")} {
+	for _, bad := range []string{"!", "x", FormatCursor(0, "u")[:2], FormatCursor(500, "u")} {
 		if _, err := g.store.Online(t.Context(), bad, 10); !errors.Is(err, ErrInvalidCursor) {
 			t.Fatalf("cursor %q: %v", bad, err)
 		}

@@ -38,6 +38,11 @@ type record struct {
 	renewed   int64 // store time of the last renewal, ms
 }
 
+// peer is the gateway that a record tells of.
+func (r record) peer(e Epoch) Peer {
+	return Peer{Epoch: e, PodName: r.PodName, Address: r.Address, Draining: r.Draining, Waiting: r.Waiting, Sessions: r.Sessions}
+}
+
 // settled tells whether the table is old enough to know every epoch that is alive.
 func (t *table) settled() bool { return t.present && t.now >= t.born+t.ttl }
 
@@ -140,11 +145,15 @@ type meta struct {
 	done map[Epoch]struct{}
 	// known are all epochs that ever registered anything, the done ones included.
 	known []Epoch
+	// dead are epochs whose sessions are over, and when their leases ended, unix ms.
+	dead map[Epoch]int64
+	// revision of the newest fact
+	revision uint64
 }
 
 // parseMeta reads the reply of HGETALL.
 func parseMeta(fields []any) *meta {
-	m := &meta{buckets: 1, done: map[Epoch]struct{}{}}
+	m := &meta{buckets: 1, done: map[Epoch]struct{}{}, dead: map[Epoch]int64{}}
 	values := map[Epoch]string{}
 	for i := 0; i+1 < len(fields); i += 2 {
 		field, value := textOf(fields[i]), textOf(fields[i+1])
@@ -153,8 +162,14 @@ func parseMeta(fields []any) *meta {
 			m.gen = value
 		case field == bucketsField:
 			m.buckets = max(1, int(intOf(value)))
+		case field == revisionField:
+			m.revision = uint64(max(0, intOf(value)))
 		case strings.HasPrefix(field, doneField):
 			values[Epoch(field[len(doneField):])] = value
+		case strings.HasPrefix(field, fencedField):
+			if end, ok := strings.CutPrefix(value, deadMark); ok {
+				m.dead[Epoch(field[len(fencedField):])] = intOf(end)
+			}
 		}
 	}
 	for e, v := range values {

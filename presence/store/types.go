@@ -4,6 +4,8 @@ import (
 	"errors"
 	"iter"
 	"time"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // Errors that callers act on; what is returned wraps them.
@@ -33,9 +35,14 @@ var (
 	ErrMailboxFull = errors.New("the mailbox is full")
 )
 
-// Epoch identifies one incarnation of a gateway process: 48 random bits as 8 characters of base64url. Nothing needs an
-// order of epochs, and a counter would repeat itself after a data loss.
-type Epoch string
+// Epoch identifies one incarnation of a gateway process.
+type Epoch = feed.Epoch
+
+// Status is what a user wants others to see.
+type Status = feed.Status
+
+// ErrInvalidStatus says that a status is none, and why.
+var ErrInvalidStatus = feed.ErrInvalidStatus
 
 // Identity is what a gateway tells about itself in its lease record.
 type Identity struct {
@@ -63,6 +70,11 @@ type Session struct {
 	// has none. Revocations are about them.
 	Issued  time.Time
 	TokenID string
+	// Addr is the IP address of the client; may be empty. It goes into the feed and is not kept.
+	Addr string
+	// Status is what the login sets, in the same step; nil leaves it as it was. Afterwards it is what the gateway knows, which
+	// is put back with the session if Redis lost it.
+	Status *Status
 }
 
 // Holder is where one device of a user is connected.
@@ -135,6 +147,8 @@ type User struct {
 	ID     string
 	State  State
 	Reason Reason // only if State is Unknown
+	// Status is online, away or busy, and Text what the user says about it, of who is online; empty otherwise.
+	Status, Text string
 	// LastSeen is when an offline user's last session ended, with second precision.
 	LastSeen time.Time
 	// Devices are those online, sorted by id.

@@ -17,7 +17,7 @@ func newView(t *table) *view {
 	v := &view{table: t, peers: map[Epoch]Peer{}, read: time.Now()}
 	for e := range t.deadlines {
 		if r, ok := t.records[e]; ok && t.live(e) {
-			v.peers[e] = Peer{Epoch: e, PodName: r.PodName, Address: r.Address, Draining: r.Draining, Waiting: r.Waiting, Sessions: r.Sessions}
+			v.peers[e] = r.peer(e)
 		}
 	}
 	return v

@@ -86,7 +86,7 @@ func (w *worker) full() bool { return len(w.batch) >= maxBatch || w.bytes >= max
 func (l *lanes) send(w *worker, current *lease, until int64) {
 	ctx, cancel := context.WithTimeout(l.ctx, attemptTimeout)
 	defer cancel()
-	if w.node.relearn.Swap(false) && w.node.learnRun(ctx, w.node.writes) != nil {
+	if w.node.relearn.Swap(false) && learnRun(ctx, w.node.writes, &w.node.run) != nil {
 		w.node.relearn.Store(true) // the batch fails as well
 	}
 	p := w.node.writes.Pipeline()
