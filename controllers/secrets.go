@@ -87,6 +87,9 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 		hmacKey("spec.auth.webhook.secretRef", webhook.SecretRef)
 	}
 	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
+	if lean := im.Spec.Presence.LeanCloud; lean != nil {
+		add("spec.presence.leancloud.keySecretRef", &lean.KeySecretRef, naming.KeyCurrent)
+	}
 	if external := im.Spec.Redis.External; external != nil {
 		add("spec.redis.external.secretRef", external.SecretRef, naming.KeyCurrent)
 		if external.TLS != nil {

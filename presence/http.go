@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -68,14 +69,8 @@ func (e *requestError) setRetryAfter(w http.ResponseWriter) {
 // handler answers a request, or returns the error to answer with and has written nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// route serves one method of a path; GET covers HEAD too.
-type route struct {
-	method, path string
-	handle       handler
-}
-
-// serve returns a handler for routes that take one of keys as a bearer token. Every answer to a request that no route
-// takes is JSON as well.
+// serve returns a handler for routes that take one of keys as a bearer token, unless they are open. Every answer to a
+// request that no route takes is JSON as well.
 func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
 	mux := http.NewServeMux()
 	methods := map[string]map[string]handler{} // by path
@@ -83,9 +78,11 @@ func (s *Server) serve(keys *secretdir.Secret, routes ...route) http.Handler {
 		if methods[rt.path] == nil {
 			methods[rt.path] = map[string]handler{}
 			mux.Handle(rt.path, s.observe(rt.path, func(w http.ResponseWriter, r *http.Request) error {
-				if err := authenticate(r, keys); err != nil {
-					w.Header().Set("WWW-Authenticate", `Bearer realm="imcluster"`)
-					return err
+				if !rt.open {
+					if err := authenticate(r, keys); err != nil {
+						w.Header().Set("WWW-Authenticate", `Bearer realm="imcluster"`)
+						return err
+					}
 				}
 				handle, ok := methods[rt.path][r.Method]
 				if !ok {
@@ -206,20 +203,51 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 
 // readBody reads a JSON body of at most limit bytes. A body without a Content-Type is taken for JSON.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if ct := r.Header.Get("Content-Type"); ct != "" {
-		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
-			return nil, &requestError{http.StatusUnsupportedMediaType, codeUnsupportedMedia, "send the body with 'Content-Type: application/json'"}
-		}
+	if err := checkContentType(r); err != nil {
+		return nil, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, &requestError{http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
-	case err != nil:
-		return nil, invalid("the body could not be read: %v", err)
+	return body, bodyError(err, limit)
+}
+
+// readText is readBody for large bodies whose parts are used as strings: it allocates one string of the right size.
+func readText(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
+	if err := checkContentType(r); err != nil {
+		return "", err
 	}
-	return body, nil
+	return readAny(w, r, limit)
+}
+
+// readAny is readText without a look at the Content-Type.
+func readAny(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
+	buf := buffers.Get().(*[]byte)
+	b := bytes.NewBuffer((*buf)[:0])
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	text := b.String()
+	keepBuffer(buf, b.Bytes())
+	return text, bodyError(err, limit)
+}
+
+func checkContentType(r *http.Request) error {
+	switch ct := r.Header.Get("Content-Type"); ct {
+	case "", "application/json":
+	default:
+		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
+			return &requestError{http.StatusUnsupportedMediaType, codeUnsupportedMedia, "send the body with 'Content-Type: application/json'"}
+		}
+	}
+	return nil
+}
+
+// bodyError is the answer to a body that could not be read.
+func bodyError(err error, limit int64) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &requestError{http.StatusRequestEntityTooLarge, codeTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)}
+	}
+	if err != nil {
+		return invalid("the body could not be read: %v", err)
+	}
+	return nil
 }
 
 // statusWriter remembers whether and with which status was answered.

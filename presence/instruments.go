@@ -14,6 +14,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -100,43 +101,65 @@ func (i *instruments) finish(ctx context.Context, span trace.Span, method, path 
 // known returns the method if the service has a use for it: callers must not be able to make metric labels up.
 func known(method string) string {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
 		return method
 	}
 	return "other"
 }
 
-// outcome of one user of a query, the labels of the answers metric.
-type outcome struct {
-	state  store.State
-	reason store.Reason
-}
-
 // answered counts what a query told.
 func (i *instruments) answered(ctx context.Context, users []store.User, degraded bool) {
-	i.batch.Record(ctx, int64(len(users)))
+	var counts briefCounts
+	for u := range users {
+		counts[briefOf(&users[u])]++
+	}
+	i.count(ctx, len(users), &counts, degraded)
+}
+
+// briefed counts what a query told, and returns how often which.
+func (i *instruments) briefed(ctx context.Context, users []replica.Brief, degraded bool) (counts briefCounts) {
+	for _, b := range users {
+		counts[b]++
+	}
+	i.count(ctx, len(users), &counts, degraded)
+	return counts
+}
+
+// briefCounts says how often which answer was given.
+type briefCounts [replica.Online + 1]int64
+
+// outcomes are the labels of the answers metric.
+var outcomes = [...]metric.AddOption{
+	replica.Unavailable: outcome(store.Unknown, store.Unavailable),
+	replica.NeverSeen:   outcome(store.Unknown, store.NeverSeen),
+	replica.Offline:     outcome(store.Offline, ""),
+	replica.Online:      outcome(store.Online, ""),
+}
+
+func briefOf(u *store.User) replica.Brief {
+	switch {
+	case u.State == store.Online:
+		return replica.Online
+	case u.State == store.Offline:
+		return replica.Offline
+	case u.Reason == store.NeverSeen:
+		return replica.NeverSeen
+	}
+	return replica.Unavailable
+}
+
+func outcome(state store.State, reason store.Reason) metric.AddOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("state", string(state)), attribute.String("reason", string(reason))))
+}
+
+func (i *instruments) count(ctx context.Context, users int, counts *briefCounts, degraded bool) {
+	i.batch.Record(ctx, int64(users))
 	if degraded {
 		i.degraded.Add(ctx, 1)
 	}
-	var few [4]struct { // there are four outcomes
-		outcome
-		n int64
-	}
-next:
-	for u := range users {
-		o := outcome{users[u].State, users[u].Reason}
-		for k := range few {
-			if few[k].n == 0 || few[k].outcome == o {
-				few[k].outcome = o
-				few[k].n++
-				continue next
-			}
-		}
-	}
-	for _, f := range few {
-		if f.n > 0 {
-			i.answers.Add(ctx, f.n, metric.WithAttributes(
-				attribute.String("state", string(f.state)), attribute.String("reason", string(f.reason))))
+	for b, n := range counts {
+		if n > 0 {
+			i.answers.Add(ctx, n, outcomes[b])
 		}
 	}
 }

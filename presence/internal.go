@@ -14,8 +14,8 @@ const maxFenceBytes = 1 << 20
 
 func (s *Server) internalHandler() http.Handler {
 	return s.serve(s.cfg.PeerKey,
-		route{http.MethodGet, internalapi.IncarnationsPath, s.listIncarnations},
-		route{http.MethodPost, internalapi.FencePath, s.fence},
+		keyed(http.MethodGet, internalapi.IncarnationsPath, s.listIncarnations),
+		keyed(http.MethodPost, internalapi.FencePath, s.fence),
 	)
 }
 

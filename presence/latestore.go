@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -56,6 +58,18 @@ func (l *lateStore) Users(ctx context.Context, ids []string) ([]store.User, time
 		users[i] = store.User{ID: id, State: store.Unknown, Reason: store.Unavailable}
 	}
 	return users, time.Now(), true
+}
+
+// Briefs tells no more than the state of users, as [replica.Replica.Briefs] does. The ids may be any strings: who cannot be
+// a user was never seen.
+func (l *lateStore) Briefs(ctx context.Context, ids []string, into []replica.Brief) (degraded bool) {
+	users, _, degraded := l.Users(ctx, ids)
+	for i := range users {
+		if into[i] = briefOf(&users[i]); wire.CheckUserID(ids[i]) != nil {
+			into[i] = replica.NeverSeen
+		}
+	}
+	return degraded
 }
 
 // ask asks the store within the timeout.

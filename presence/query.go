@@ -18,36 +18,33 @@ const (
 	maxPage     = 1000
 )
 
-func (s *Server) publicHandler() http.Handler {
-	return s.serve(s.cfg.APIKey,
-		route{http.MethodGet, "/v1/presence/{user}", s.getUser},
-		route{http.MethodPost, "/v1/presence:batchGet", s.batchGet},
-		route{http.MethodGet, "/v1/online", s.listOnline},
-		route{http.MethodGet, "/v1/online/count", s.countOnline},
-		route{http.MethodPost, "/v1/messages", s.sendMessage},
-		route{http.MethodPost, "/v1/groups", s.createGroup},
-		route{http.MethodGet, "/v1/groups/{group}", s.getGroup},
-		route{http.MethodDelete, "/v1/groups/{group}", s.deleteGroup},
-		route{http.MethodGet, "/v1/groups/{group}/members", s.listMembers},
-		route{http.MethodPost, "/v1/groups/{group}/members:add", s.addMembers},
-		route{http.MethodPost, "/v1/groups/{group}/members:remove", s.removeMembers},
-		route{http.MethodPost, "/v1/users/{user}/disconnect", s.disconnect},
-		route{http.MethodDelete, "/v1/users/{user}/disconnect", s.reinstate},
-	)
-}
-
 // buffers holds the bodies of answers. The largest ones, of several megabytes, are not kept.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 const maxKeptBuffer = 1 << 20
+
+// lists holds the ids of requests.
+var lists = sync.Pool{New: func() any { return new([]string) }}
+
+// keepList gives a list back, without what it refers to.
+func keepList(list *[]string) {
+	clear(*list)
+	*list = (*list)[:0]
+	lists.Put(list)
+}
 
 // respond answers with what encode appends.
 func respond(w http.ResponseWriter, encode func([]byte) []byte) {
 	buf := buffers.Get().(*[]byte)
 	body := encode((*buf)[:0])
 	writeJSON(w, http.StatusOK, body)
-	if cap(body) <= maxKeptBuffer {
-		*buf = body
+	keepBuffer(buf, body)
+}
+
+// keepBuffer gives back what was taken from buffers and has become b.
+func keepBuffer(buf *[]byte, b []byte) {
+	if cap(b) <= maxKeptBuffer {
+		*buf = b[:0]
 		buffers.Put(buf)
 	}
 }
@@ -70,14 +67,17 @@ func (s *Server) batchGet(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	body, err := readBody(w, r, s.maxBatchBytes())
+	body, err := readText(w, r, s.maxBatchBytes())
 	if err != nil {
 		return err
 	}
-	ids, err := parseBatch(body)
+	list := lists.Get().(*[]string)
+	defer keepList(list)
+	ids, err := parseBatch((*list)[:0], body)
 	if err != nil {
 		return err
 	}
+	*list = ids
 	if len(ids) > s.cfg.MaxQueryUsers {
 		return &requestError{http.StatusBadRequest, codeTooManyUsers,
 			"users: " + strconv.Itoa(len(ids)) + " are too many; ask for at most " + strconv.Itoa(s.cfg.MaxQueryUsers) + " at once"}

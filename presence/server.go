@@ -59,6 +59,8 @@ type Config struct {
 	PeerKey *secretdir.Secret
 	// Cluster is the UID of the IMCluster, the same as the gateways'. Store.Owner is set to it if that is empty.
 	Cluster string
+	// LeanCloud lets clients of LeanCloud ask who is online; not if its AppID is empty.
+	LeanCloud LeanCloud
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
@@ -102,6 +104,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.InternalListen != "" && cfg.PeerKey == nil {
 		return nil, errors.New("new presence server: no peer key for the internal API")
+	}
+	if cfg.LeanCloud.AppID != "" && cfg.LeanCloud.AppKey == nil {
+		return nil, errors.New("new presence server: no app key for LeanCloud's clients")
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)

@@ -181,6 +181,13 @@ type Presence struct {
 	// +optional
 	APIKeySecretRef *SecretReference `json:"apiKeySecretRef,omitempty"`
 
+	// leancloud lets clients of LeanCloud, such as those with its JavaScript SDK,
+	// ask who is online: at /1.1/functions/getOnOffStatus of the presence
+	// Service. If unset, they cannot. A change replaces the presence pods one
+	// after the other.
+	// +optional
+	LeanCloud *LeanCloud `json:"leancloud,omitempty"`
+
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of

@@ -28,6 +28,9 @@ type command struct {
 	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API, which is also shown to gateways."`
 	ClusterUID string `name:"cluster-uid" help:"UID of the IMCluster, which owns the keys in Redis. Unset: not checked."`
 
+	LeanCloudAppID     string `name:"leancloud-app-id" help:"App id of clients of LeanCloud, which may ask who is online. Unset: they may not."`
+	LeanCloudAppKeyDir string `name:"leancloud-app-key-dir" placeholder:"DIR" help:"Directory of a mounted Secret with their app key, as --api-key-dir has it."`
+
 	Redis    redisflags.Flags    `embed:"" prefix:"redis-"`
 	Messages redisflags.Messages `embed:""`
 
@@ -102,5 +105,22 @@ func (c *command) config() (presence.Config, error) {
 	if cfg.PeerKey, err = secretdir.Open(c.PeerKeyDir); err != nil {
 		return presence.Config{}, cli.Configf("--peer-key-dir: %w", err)
 	}
+	if cfg.LeanCloud, err = c.leanCloud(); err != nil {
+		return presence.Config{}, err
+	}
 	return cfg, nil
+}
+
+func (c *command) leanCloud() (presence.LeanCloud, error) {
+	if (c.LeanCloudAppID == "") != (c.LeanCloudAppKeyDir == "") {
+		return presence.LeanCloud{}, cli.Configf("--leancloud-app-id and --leancloud-app-key-dir go together")
+	}
+	if c.LeanCloudAppID == "" {
+		return presence.LeanCloud{}, nil
+	}
+	key, err := secretdir.Open(c.LeanCloudAppKeyDir)
+	if err != nil {
+		return presence.LeanCloud{}, cli.Configf("--leancloud-app-key-dir: %w", err)
+	}
+	return presence.LeanCloud{AppID: c.LeanCloudAppID, AppKey: key}, nil
 }

@@ -40,13 +40,17 @@ func secret(t *testing.T, value string) string {
 func TestFlagsBecomeConfiguration(t *testing.T) {
 	t.Setenv("IMC_CLUSTER_UID", "uid")
 	t.Setenv("IMC_LAST_SEEN_RETENTION", "24h")
-	cfg, err := configure(t, "--api-key-dir="+secret(t, "api"), "--peer-key-dir="+secret(t, "peer"), "--redis-addresses=redis:6379", "--grace=3s")
+	cfg, err := configure(t, "--api-key-dir="+secret(t, "api"), "--peer-key-dir="+secret(t, "peer"), "--redis-addresses=redis:6379", "--grace=3s",
+		"--leancloud-app-id=app", "--leancloud-app-key-dir="+secret(t, "key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(cfg.APIKey.Current()) != "api" || string(cfg.PeerKey.Current()) != "peer" || cfg.Listen != ":8080" ||
 		cfg.InternalListen != ":8082" || cfg.OpsListen != ":8081" || cfg.MaxQueryUsers != 5000 || cfg.ShutdownDelay != 5*time.Second {
 		t.Errorf("got %+v", cfg)
+	}
+	if cfg.LeanCloud.AppID != "app" || string(cfg.LeanCloud.AppKey.Current()) != "key" {
+		t.Errorf("got %+v", cfg.LeanCloud)
 	}
 	if st := cfg.Store; cfg.Cluster != "uid" || st.Retention != 24*time.Hour || st.Grace != 3*time.Second || st.LeaseTTL != 15*time.Second || st.Addresses[0] != "redis:6379" {
 		t.Errorf("got %+v", st)
@@ -59,6 +63,7 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		{"--listen=8080", `--listen: "8080" is not [host]:port`},
 		{"--api-key-dir=/nonexistent", "--api-key-dir: read secret"},
 		{"--peer-key-dir=" + secret(t, " "), "--peer-key-dir: read secret"},
+		{"--leancloud-app-id=app", "--leancloud-app-id and --leancloud-app-key-dir go together"},
 		{"--max-query-users=0", "--max-query-users must be at least 1"},
 		{"--grace=-1s", "--grace must be more than zero"},
 		{"--redis-mode=sentinel", "--redis-master-name is not set"},

@@ -36,6 +36,11 @@ func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deploym
 		flag("api-key-dir", apiKey.dir()),
 		flag("last-seen-retention", seconds(ptr.Deref(im.Spec.Presence.LastSeenRetentionSeconds, defaultLastSeenSeconds))),
 	)
+	if lean := im.Spec.Presence.LeanCloud; lean != nil {
+		appKey := secretMount{volume: "leancloud", secret: lean.KeySecretRef.Name}
+		mounts = append(mounts, appKey)
+		args = append(args, flag("leancloud-app-id", lean.AppID), flag("leancloud-app-key-dir", appKey.dir()))
+	}
 	container := corev1ac.Container().
 		WithName(string(naming.Presence)).
 		WithImage(DataPlaneImage(im, images)).

@@ -38,6 +38,12 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// What clients of LeanCloud are initialised with to ask a platform of this package.
+const (
+	LeanCloudAppID  = "dev"
+	LeanCloudAppKey = "dev"
+)
+
 const (
 	defaultAPIKey = "dev"
 	anyPort       = "127.0.0.1:0"
@@ -117,7 +123,8 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 	peerKey := secretdir.Static([]byte(rand.Text()))
 
 	server, err := presence.New(presence.Config{
-		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), PeerKey: peerKey, Logger: cfg.Logger})
+		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), PeerKey: peerKey, Logger: cfg.Logger,
+		LeanCloud: presence.LeanCloud{AppID: LeanCloudAppID, AppKey: secretdir.Static([]byte(LeanCloudAppKey))}})
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.JWKSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JWT"):
 		return &apiv1alpha1.JWTApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("LeanCloud"):
+		return &apiv1alpha1.LeanCloudApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ManagedRedis"):
 		return &apiv1alpha1.ManagedRedisApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Messages"):

@@ -329,6 +329,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: secretRef
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
+- name: com.github.imcluster.imcluster.api.v1alpha1.LeanCloud
+  map:
+    fields:
+    - name: appId
+      type:
+        scalar: string
+    - name: keySecretRef
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
 - name: com.github.imcluster.imcluster.api.v1alpha1.ManagedRedis
   map:
     fields:
@@ -387,6 +396,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastSeenRetentionSeconds
       type:
         scalar: numeric
+    - name: leancloud
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.LeanCloud
     - name: nodeSelector
       type:
         map:

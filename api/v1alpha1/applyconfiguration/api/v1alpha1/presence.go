@@ -27,6 +27,11 @@ type PresenceApplyConfiguration struct {
 	// unset, the operator generates a key once and keeps it in the Secret
 	// <name>-api-key. Changing the Secret's content replaces no pods.
 	APIKeySecretRef *SecretReferenceApplyConfiguration `json:"apiKeySecretRef,omitempty"`
+	// leancloud lets clients of LeanCloud, such as those with its JavaScript SDK,
+	// ask who is online: at /1.1/functions/getOnOffStatus of the presence
+	// Service. If unset, they cannot. A change replaces the presence pods one
+	// after the other.
+	LeanCloud *LeanCloudApplyConfiguration `json:"leancloud,omitempty"`
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of
@@ -70,6 +75,14 @@ func (b *PresenceApplyConfiguration) WithLastSeenRetentionSeconds(value int32) *
 // If called multiple times, the APIKeySecretRef field is set to the value of the last call.
 func (b *PresenceApplyConfiguration) WithAPIKeySecretRef(value *SecretReferenceApplyConfiguration) *PresenceApplyConfiguration {
 	b.APIKeySecretRef = value
+	return b
+}
+
+// WithLeanCloud sets the LeanCloud field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LeanCloud field is set to the value of the last call.
+func (b *PresenceApplyConfiguration) WithLeanCloud(value *LeanCloudApplyConfiguration) *PresenceApplyConfiguration {
+	b.LeanCloud = value
 	return b
 }
 
