@@ -10,6 +10,7 @@ import (
 
 	"github.com/imcluster/imcluster/gateway"
 	"github.com/imcluster/imcluster/internal/cli"
+	"github.com/imcluster/imcluster/internal/heap"
 	"github.com/imcluster/imcluster/internal/redisflags"
 	"github.com/imcluster/imcluster/internal/telemetry"
 )
@@ -84,6 +85,7 @@ func (c *command) Run(ctx context.Context) error {
 		}
 	}()
 	cfg.Logger, cfg.Meters, cfg.Tracers, cfg.MetricsHandler = logger, tel.Meters(), tel.Tracers(), tel.Handler()
+	heap.Let()
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return &cli.ConfigError{Err: err}

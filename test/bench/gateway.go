@@ -7,6 +7,7 @@ import (
 
 	"github.com/imcluster/imcluster/gateway"
 	"github.com/imcluster/imcluster/gateway/auth"
+	"github.com/imcluster/imcluster/internal/heap"
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -21,6 +22,7 @@ func serveGateway(ctx context.Context, redis string, unlimited bool) (string, er
 		PeerKeys: secretdir.Static([]byte("peer key of the benchmark")),
 		Listen:   "127.0.0.1:0", PeerListen: "127.0.0.1:0",
 	}
+	heap.Let() // as the gateway program does
 	if unlimited {
 		cfg.Auth, cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = auth.Insecure{}, -1, -1
 		cfg.MaxGroupRecipientsPerSecond = -1 // one sender of the group benchmark has more than the 20,000 that are the default
