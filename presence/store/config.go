@@ -44,6 +44,9 @@ type Config struct {
 	// LeaseTTL is how long a gateway that cannot be heard is believed to be alive. Zero means 15 s. It is renewed
 	// every third of it.
 	LeaseTTL time.Duration
+	// ExternalLease is how long an external server that never used [Store.KeepExternal] is believed to be alive after it was
+	// heard. Zero means 24 h.
+	ExternalLease time.Duration
 	// Grace is how long sessions of a fenced gateway are still shown online after its last renewal. Zero means 10 s.
 	Grace time.Duration
 	// Retention is how long last seen is remembered. Zero means 168 h.
@@ -107,6 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Grace == 0 {
 		c.Grace = 10 * time.Second
 	}
+	c.ExternalLease = cmp.Or(c.ExternalLease, 24*time.Hour)
 	if c.Retention == 0 {
 		c.Retention = 7 * 24 * time.Hour
 	}

@@ -242,6 +242,8 @@ func (s *Store) tableCall(ctx context.Context, sc *script, args ...any) (tableRe
 		return tableReply{}, ErrBanned
 	case "FENCED":
 		return tableReply{}, ErrFenced
+	case "FULL":
+		return tableReply{}, ErrTooManyServers
 	}
 	if len(list) < 4 {
 		return tableReply{}, fmt.Errorf("lease table: unexpected reply %v", list)

@@ -56,14 +56,17 @@ func (s *Store) markFenced(ctx context.Context, epochs []Epoch) error {
 	return s.exchange(ctx, reqs...)
 }
 
-// Incarnations returns the lease table, sorted by pod name and epoch. degraded is true while gateways that are alive may be
-// missing.
+// Incarnations returns the gateways of the lease table, sorted by pod name and epoch. degraded is true while some that are
+// alive may be missing.
 func (s *Store) Incarnations(ctx context.Context) (list []Incarnation, degraded bool, err error) {
 	t, err := s.readTable(ctx)
 	if err != nil {
 		return nil, true, fmt.Errorf("read the lease table: %w", err)
 	}
 	for e, deadline := range t.deadlines {
+		if e.External() {
+			continue
+		}
 		r := t.records[e]
 		list = append(list, Incarnation{
 			Epoch: e, PodName: r.PodName, PodUID: r.podUID, Address: r.Address, Draining: r.Draining,

@@ -39,6 +39,8 @@ type keeper struct {
 	// orphans are epochs that partitions know and the lease table does not, and since when.
 	orphans    map[Epoch]time.Time
 	searchedAt time.Time
+	// last is the lease table of the last look.
+	last *table
 	// part and bucket are where forgetting goes on.
 	part, bucket int
 }
@@ -58,7 +60,7 @@ func (k *keeper) tick(ctx context.Context) error {
 			failures = append(failures, k.bury(ctx, t, e))
 		}
 	}
-	failures = append(failures, k.adoptOrphans(ctx, t), k.forget(ctx, t))
+	failures = append(failures, k.restore(ctx, t), k.adoptOrphans(ctx, t), k.forget(ctx, t))
 	return errors.Join(failures...)
 }
 

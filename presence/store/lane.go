@@ -81,13 +81,19 @@ type worker struct {
 }
 
 func newLanes(s *Store, m *Member) *lanes {
-	l := &lanes{store: s, member: m, kept: s.cfg.mailKept().Milliseconds(),
-		retention: int64(s.cfg.Mailbox.Retention.Seconds()), workers: map[*node]*worker{}}
+	l := unstartedLanes(s)
+	l.member, l.workers = m, map[*node]*worker{}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.wg.Go(l.expire)
+	return l
+}
+
+// unstartedLanes know what the arguments of writes are made of.
+func unstartedLanes(s *Store) *lanes {
+	l := &lanes{store: s, kept: s.cfg.mailKept().Milliseconds(), retention: int64(s.cfg.Mailbox.Retention.Seconds())}
 	for p := range l.parts {
 		l.parts[p].buckets = 1
 	}
-	l.wg.Go(l.expire)
 	return l
 }
 

@@ -126,6 +126,7 @@ var (
 		reassertScript, unregisterScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
 		groupCreateScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
 		groupFinishScript, appendScript, ackScript, peekScript, readScript,
+		externalScript, restoreScript,
 		hookClaimScript, hookTellScript, hookToldScript,
 	}
 )

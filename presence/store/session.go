@@ -41,7 +41,11 @@ func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	if err != nil {
 		return Login{}, fmt.Errorf("register session: %w", err)
 	}
-	return parseLogin(reply, session.Device), nil
+	login := parseLogin(reply, session.Device)
+	if p := login.Previous; p != nil && p.Epoch.External() {
+		login.Previous = nil // nobody there closes it
+	}
+	return login, nil
 }
 
 // parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced>".
@@ -230,7 +234,7 @@ func (m *Member) located(list []Holder, done func([]Holder, error)) {
 	v := m.view.Load()
 	unknown := slices.ContainsFunc(list, func(h Holder) bool {
 		_, ok := v.table.deadlines[h.Epoch]
-		return !ok
+		return !ok && !h.Epoch.External()
 	})
 	if unknown {
 		m.mu.Lock()

@@ -25,6 +25,8 @@ type Store struct {
 	keys    *keys
 	servers *servers
 	metrics *metrics
+	// externals write for chat servers that are no gateways.
+	externals *externals
 
 	// Caches, refreshed by whoever reads.
 	records atomic.Pointer[map[Epoch]record]
@@ -50,7 +52,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.metrics, err = newMetrics(cfg.Meter, s); err != nil {
 		return nil, fmt.Errorf("make metrics of the presence store: %w", err)
 	}
-	s.servers = newServers(s)
+	s.servers, s.externals = newServers(s), newExternals(s)
 	if err := s.check(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("open the presence store: %w", err)

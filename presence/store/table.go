@@ -30,6 +30,7 @@ type record struct {
 	Version  string `json:"ver,omitempty"`
 	Draining bool   `json:"drain,omitempty"`
 	Waiting  bool   `json:"wait,omitempty"`
+	Keeps    bool   `json:"keep,omitempty"` // an external server that keeps its lease alive
 	Sessions int    `json:"n"`
 
 	podUID    string
@@ -187,7 +188,7 @@ func (m *meta) complete(t *table) bool {
 		return false
 	}
 	for e, deadline := range t.deadlines {
-		if _, ok := m.done[e]; !ok && deadline > t.now {
+		if _, ok := m.done[e]; !ok && deadline > t.now && !e.External() {
 			return false
 		}
 	}

@@ -16,16 +16,16 @@ type view struct {
 func newView(t *table) *view {
 	v := &view{table: t, peers: map[Epoch]Peer{}, read: time.Now()}
 	for e := range t.deadlines {
-		if r, ok := t.records[e]; ok && t.live(e) {
+		if r, ok := t.records[e]; ok && t.live(e) && !e.External() {
 			v.peers[e] = r.peer(e)
 		}
 	}
 	return v
 }
 
-// live leaves the holders on live epochs.
+// live leaves the holders on live gateways. An external server is none: nobody hands it anything.
 func (v *view) live(list []Holder) []Holder {
-	return slices.DeleteFunc(list, func(h Holder) bool { return !v.table.live(h.Epoch) })
+	return slices.DeleteFunc(list, func(h Holder) bool { return h.Epoch.External() || !v.table.live(h.Epoch) })
 }
 
 // settle leaves the holders on live epochs, if the lease table knows the epochs of all; else it returns them all, and false.
@@ -33,6 +33,9 @@ func (v *view) settle(list []Holder) ([]Holder, bool) {
 	live := 0
 	for i := range list {
 		deadline, ok := v.table.deadlines[list[i].Epoch]
+		if list[i].Epoch.External() {
+			continue
+		}
 		if !ok {
 			return list, false
 		}
@@ -113,7 +116,7 @@ func (m *Member) waitOn(waiting []waiter) {
 func (v *view) notDead(list []Holder) []Holder {
 	return slices.DeleteFunc(list, func(h Holder) bool {
 		_, known := v.table.deadlines[h.Epoch]
-		return known && !v.table.live(h.Epoch)
+		return h.Epoch.External() || known && !v.table.live(h.Epoch)
 	})
 }
 
