@@ -47,8 +47,8 @@ func (s *Store) ClaimHooks(ctx context.Context, claimant string, parts []int, tt
 	claims := make([]HookClaim, len(parts))
 	for i, r := range reqs {
 		claims[i] = HookClaim{Part: parts[i], Err: wrap(r.err)}
-		if list := r.list(); len(list) == 2 {
-			claims[i].Mine, claims[i].Memory, claims[i].Doubts = true, textOf(list[0]), intOf(list[1])
+		if list := r.list(); len(list) == 3 {
+			claims[i].Memory, claims[i].Doubts, claims[i].Mine = textOf(list[0]), intOf(list[1]), intOf(list[2]) == 1
 		}
 	}
 	return claims
