@@ -20,7 +20,7 @@ import (
 
 const (
 	// maxRun is how many messages one call stores. All of them are in the ring of ids when the call is repeated, which
-	// holds 128, unless others stored as many for the same user in between.
+	// holds 127, unless others stored as many for the same user in between.
 	maxRun = 64
 	// planBytes is how many bytes describe a message to append.lua.
 	planBytes = 19
@@ -124,9 +124,8 @@ func (m *Member) settleLater(result Appended, done func(Appended, error)) {
 type appends struct {
 	runs  []*run // those in use are the first
 	used  int
-	now   int64 // unix ms by the node's clock
-	time  [6]byte
-	score int64 // of the last message in its ring, about unix µs
+	now   int64   // unix ms by the node's clock
+	time  [4]byte // the same in s
 	stamp stamp
 	// confirmed: as many replicas as were asked for have the batch.
 	confirmed bool
@@ -141,7 +140,6 @@ type run struct {
 	args     []any
 	cmd      *redis.Cmd
 
-	score       int64
 	keys, count int
 	time        arg
 	room, share int
@@ -152,11 +150,7 @@ type run struct {
 // beginAppends readies a worker for the appends of the next batch.
 func (w *worker) beginAppends() {
 	w.used, w.now = 0, w.node.now()
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(w.now))
-	copy(w.time[:], ms[2:])
-	// Scores are as time goes, and no two of a worker are the same.
-	w.score = max(w.score, w.now*1000)
+	binary.BigEndian.PutUint32(w.time[:], uint32(w.now/1000)) //nolint:gosec // until 2106
 	w.stamp.node, w.stamp.day = w.node, w.now/dayLength
 }
 
@@ -209,7 +203,7 @@ func (r *run) encode(l *lanes, w *worker) []any {
 		if lead == o {
 			o.user.set(k.user[o.part], o.session.User)
 			o.mailKey.set(k.mail[o.part], o.session.User)
-			o.seen.set(k.ring[o.part], o.session.User)
+			o.ring.set(k.ring[o.part], o.session.User)
 			o.bucket.b = o.bucket.b[:0]
 		}
 		o.mail.lead = lead
@@ -218,17 +212,16 @@ func (r *run) encode(l *lanes, w *worker) []any {
 		lead.bucket.b = append(lead.bucket.b, o.mail.content)
 	}
 	r.keys, r.count, r.time.b = 3*len(r.leads), len(r.contents), w.time[:]
-	r.score, r.room, r.share, r.kept = w.score, cfg.Mailbox.MaxBytes, cfg.Mailbox.MaxBytes/cfg.Mailbox.MaxMessages, cfg.Mailbox.Retention.Milliseconds()
-	w.score += int64(len(r.ops))
+	r.room, r.share, r.kept = cfg.Mailbox.MaxBytes, cfg.Mailbox.MaxBytes/cfg.Mailbox.MaxMessages, cfg.Mailbox.Retention.Milliseconds()
 	r.args = append(r.args, "evalsha", &appendScript.sha, &r.keys)
 	for _, lead := range r.leads {
-		r.args = append(r.args, &lead.user, &lead.mailKey, &lead.seen)
+		r.args = append(r.args, &lead.user, &lead.mailKey, &lead.ring)
 	}
 	r.replicated = 0
 	if cfg.Durability == DurabilityReplicated {
 		r.replicated = 1
 	}
-	r.args = append(r.args, &w.now, &r.time, &r.score, &w.stamp, &r.room, &r.share, &r.kept, &r.replicated, &r.count)
+	r.args = append(r.args, &w.now, &r.time, &w.stamp, &r.room, &r.share, &r.kept, &r.replicated, &r.count)
 	for _, o := range r.contents {
 		if o.mail.shared {
 			r.args = append(r.args, &o.mail.data)

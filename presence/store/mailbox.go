@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ type Appended struct {
 // StoredRecord is a message in a mailbox.
 type StoredRecord struct {
 	ID [16]byte
-	// Time is when it was stored, by Redis' clock.
+	// Time is when it was stored, by Redis' clock, in whole seconds.
 	Time time.Time
 	Data []byte
 }
@@ -156,44 +157,38 @@ func (m *Member) Read(ctx context.Context, user, device string, from uint64, lim
 }
 
 // recordHead is how many bytes of a stored record come before its data: the id and the time.
-const recordHead = 16 + 6
+const recordHead = 16 + 4
 
 func parseRecordOf(text string) (r StoredRecord, ok bool) {
 	if len(text) < recordHead {
 		return r, false
 	}
 	copy(r.ID[:], text)
-	var ms int64
-	for _, b := range []byte(text[16:recordHead]) {
-		ms = ms<<8 | int64(b)
-	}
-	r.Time, r.Data = time.UnixMilli(ms), []byte(text[recordHead:])
+	data := []byte(text[16:])
+	r.Time, r.Data = time.Unix(int64(binary.BigEndian.Uint32(data)), 0), data[4:]
 	return r, true
 }
 
-// Tails tells the newest number of each mailbox, 0 where there is none, in one pipeline for each node. While a mailbox is
-// being emptied its number may be told too high. Errors: ErrUnavailable; then the mailboxes that could be read are told all the
-// same, and the others as if there were none.
+// Tails tells the newest number of each mailbox, 0 where there is none, in one pipeline for each node.
+// Errors: ErrUnavailable; then the mailboxes that could be read are told all the same, and the others as if there were none.
 func (m *Member) Tails(ctx context.Context, users []string) ([]uint64, error) {
-	s := m.store
-	reqs := make([]*request, 0, 2*len(users))
-	for _, user := range users {
-		part := Partition(user)
-		// In this order: a message that is dropped in between makes it higher, never lower.
-		reqs = append(reqs, read(part, "llen", s.keys.mailKey(part, user)), read(part, "hget", s.keys.userKey(part, user), "h"))
-	}
-	if len(reqs) == 0 {
+	if len(users) == 0 {
 		return nil, nil
 	}
-	err := s.exchange(ctx, reqs...)
+	k := m.store.keys
+	reqs := make([]*request, len(users))
+	for i, user := range users {
+		part := Partition(user)
+		reqs[i] = eval(part, peekScript, []string{k.userKey(part, user), k.mailKey(part, user)})
+	}
+	err := m.store.exchange(ctx, reqs...)
 	if err != nil {
 		err = fmt.Errorf("read tails: %w", err)
 	}
 	tails := make([]uint64, len(users))
-	for i := range users {
-		if first := seqOf(reqs[2*i+1].text()); first > 0 {
-			tails[i] = first + uint64(intOf(reqs[2*i].text())) - 1 //nolint:gosec // a length
-		}
+	for i, r := range reqs {
+		tail, _, _ := strings.Cut(r.text(), "\n")
+		tails[i] = seqOf(tail)
 	}
 	return tails, err
 }

@@ -50,7 +50,7 @@ type op struct {
 	// fixed are the arguments of an op that needs nothing else than its maker knew.
 	fixed []any
 	// Arguments live here, since pointers go into args without an allocation.
-	user, entry, conn, since, seen, bucket, mailKey, revoked, issued arg
+	user, entry, conn, since, seen, bucket, mailKey, ring, revoked, issued arg
 
 	device, buckets, index, modulus int
 	until                           int64
@@ -91,7 +91,7 @@ func newOp(k kind, part int, session Session) *op {
 	*o = op{
 		kind: k, part: part, session: session, queued: time.Now(), done: o.done, args: o.args,
 		user: o.user, entry: o.entry, conn: o.conn, since: o.since, seen: o.seen, bucket: o.bucket,
-		mailKey: o.mailKey, revoked: o.revoked, issued: o.issued,
+		mailKey: o.mailKey, ring: o.ring, revoked: o.revoked, issued: o.issued,
 	}
 	return o
 }
@@ -150,7 +150,8 @@ func (o *op) encodePut(k *keys, sc *script, lease *lease, more ...any) {
 	if !o.session.Issued.IsZero() {
 		o.issued.b = strconv.AppendInt(o.issued.b, o.session.Issued.UnixMilli(), 10)
 	}
-	o.encodeWrite(k, sc, lease, append([]any{&o.revoked}, more...)...)
+	o.ring.set(k.ring[o.part], o.session.User)
+	o.encodeWrite(k, sc, lease, append([]any{&o.revoked, &o.ring}, more...)...)
 	o.add(&o.session.Platform, &o.session.TokenID, &o.issued)
 }
 

@@ -26,7 +26,7 @@ local n = least - h + 1
 local extra = tonumber(box.b or '0')
 if extra > 0 then
   for _, record in ipairs(redis.call('LRANGE', KEYS[2], 0, n - 1)) do
-    extra = extra - math.max(0, #record - 22 - tonumber(ARGV[4]))
+    extra = extra - math.max(0, #record - 20 - tonumber(ARGV[4]))
   end
 end
 redis.call('LTRIM', KEYS[2], n, -1)

@@ -5,12 +5,42 @@
 -- Numbers exceed what tostring writes in full.
 local function int(n) return string.format('%.0f', n) end
 local day = 86400000
--- Reads the hash of a user: its fields by name, whether there are any, and how many sessions.
-local function open(user)
+-- Reads a parcel: the mailbox of a user who has no hash. It is a string, "<h>.<run of the server> ", then of each message
+-- its length in 2 bytes, its sender in 2, and the record. Returns h, the run, the records, their ids as the ring has them, and
+-- the string; false if there is no mailbox, and nil if it is a list.
+local function parcel(mail)
+  local packed = redis.pcall('GET', mail)
+  if type(packed) == 'table' then return nil end
+  if not packed then return false end
+  local h, run, at = string.match(packed, '^(%d+)%.(%S*) ()')
+  local records, ids = {}, {}
+  while at < #packed do
+    local high, low = string.byte(packed, at, at + 1)
+    local last = at + 3 + high * 256 + low
+    records[#records + 1] = string.sub(packed, at + 4, last)
+    ids[#ids + 1] = string.sub(packed, at + 12, at + 19) .. string.sub(packed, at + 2, at + 3)
+    at = last + 1
+  end
+  return h, run, records, ids, packed
+end
+-- Reads the hash of a user: its fields by name, whether there are any, and how many sessions. With the keys of mailbox and
+-- ring it makes a hash and a list of a parcel, which do not expire: who does this gives the user a session, or an end.
+local function open(user, mail, ring)
   local list, box, sessions = redis.call('HGETALL', user), {}, 0
   for i = 1, #list, 2 do
     box[list[i]] = list[i + 1]
     if string.byte(list[i]) == 115 then sessions = sessions + 1 end
+  end
+  if mail and #list == 0 then
+    local h, run, records, ids = parcel(mail)
+    if h then
+      box.h, box.x = h, '0.' .. run
+      redis.call('HSET', user, 'h', h, 'x', box.x)
+      redis.call('DEL', mail)
+      redis.call('RPUSH', mail, unpack(records))
+      redis.call('APPEND', ring, table.concat(ids))
+      redis.call('PEXPIRE', ring, 2 * day)
+    end
   end
   return box, #list > 0, sessions
 end

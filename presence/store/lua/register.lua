@@ -1,7 +1,7 @@
 -- register.lua puts a new session in the place of whatever the device had, and tells what waits in the mailbox.
--- KEYS: 4 mailbox  5 revocations of the user  6 last-seen bucket
+-- KEYS: 4 mailbox  5 revocations of the user  6 ring of the mailbox  7 last-seen bucket
 -- ARGV: 7 platform  8 token id  9 when the token was issued, unix ms; empty: not known  10 most sessions of a user
---       11 hash of the device  12 user in the bucket  13 number of buckets that 6 follows from  14 retention, s
+--       11 hash of the device  12 user in the bucket  13 number of buckets that 7 follows from  14 retention, s
 -- Returns "+<since> <next> <tail> <missed> <session that was replaced>", of which next is the first message due to the
 -- device; "R" revoked; "T" too many sessions; "B<n>" there are n buckets, nothing was done; "X" fenced; "L" too late.
 if (meta[3] or '1') ~= ARGV[13] then return 'B' .. (meta[3] or '1') end
@@ -16,7 +16,7 @@ local function base36(n)
   until n == 0
   return s
 end
-local box, there, sessions = open(KEYS[1])
+local box, there, sessions = open(KEYS[1], KEYS[4], KEYS[6])
 -- What waits: the device's cursor tells. A new device starts after the newest message that any device has acknowledged,
 -- and with the oldest if none has.
 local function waiting()
@@ -64,7 +64,7 @@ adopt(KEYS[1], box, ARGV[3], ARGV[11])
 local known = sessions > 0
 for other in pairs(box) do known = known or string.byte(other) == 100 end
 if not known then
-  local entry = redis.call('HGET', KEYS[6], ARGV[12])
+  local entry = redis.call('HGET', KEYS[7], ARGV[12])
   if entry then
     local at, device = unpackSeen(entry)
     if device and device ~= tonumber(ARGV[11]) and at > ms / 1000 - tonumber(ARGV[14]) then
