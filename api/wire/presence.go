@@ -189,10 +189,11 @@ var errPresence = Errorf(CodeBadField, "field %q must be a list of users", fPres
 
 // setPresence reads the list from JSON. Only clients do, so it need not be as fast as writing it.
 func (fr *Frame) setPresence(v []byte) error {
-	fr.Presence = nil
-	if v[0] != '[' || json.Unmarshal(v, &fr.Presence) != nil {
+	var list []Presence // not that of the frame, or every frame that is decoded would be on the heap: half a kilobyte
+	if v[0] != '[' || json.Unmarshal(v, &list) != nil {
 		return errPresence
 	}
+	fr.Presence = list
 	return nil
 }
 
