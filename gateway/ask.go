@@ -60,6 +60,8 @@ func (g *Gateway) askError(err error) error {
 		return errGroupExists
 	case errors.Is(err, store.ErrTooManyMembers):
 		return errTooManyMembers
+	case errors.Is(err, store.ErrTooManyGroups):
+		return wire.Errorf(wire.CodeTooMuch, "a user owns at most %d groups; delete one that is not needed", g.cfg.Store.MaxOwnedGroups)
 	case errors.Is(err, store.ErrInvalidCursor):
 		return errBadCursor
 	case errors.Is(err, store.ErrStoreFull):

@@ -71,6 +71,13 @@ type Config struct {
 
 	// AllowBroadcast lets clients send to everybody who is online, and AllowOnlineList lets them ask who that is.
 	AllowBroadcast, AllowOnlineList bool
+	// PresenceAddress is where gRPC clients find presence, such as dns:///presence:9090, which gateways ask with a key of
+	// PeerKeys. Without it clients can neither ask how users are, nor subscribe; with DenyPresence they may not.
+	PresenceAddress string
+	DenyPresence    bool
+	// MaxSubscriptions is how many users one connection may subscribe to, and ask for at once. Zero means 1,000; at most
+	// 10,000.
+	MaxSubscriptions int
 	// DenyClientGroups leaves the management of groups to back ends. Members may send to them all the same.
 	DenyClientGroups bool
 
@@ -116,11 +123,14 @@ const (
 	defaultGroupRate      = 20000
 	defaultMaxQueuedBytes = 512 << 10
 	defaultMaxHandshakes  = 1024
+	defaultSubscriptions  = 1000
+	maxSubscriptions      = 10000
 	defaultIdleTimeout    = 30 * time.Second
 	defaultLoginTimeout   = 10 * time.Second
 	defaultRedelivery     = 5 * time.Second
 	defaultMailboxCount   = 500
 	defaultMailboxBytes   = 256 << 10
+	defaultOwnedGroups    = 1000
 	defaultGrace          = 10 * time.Second
 	defaultDrainWindow    = 120 * time.Second
 	defaultDrainRate      = 200
@@ -145,12 +155,14 @@ func (c Config) withDefaults() (Config, error) {
 	orInt(&c.MaxGroupRecipientsPerSecond, defaultGroupRate)
 	orInt(&c.MaxQueuedBytes, defaultMaxQueuedBytes)
 	orInt(&c.MaxHandshakes, defaultMaxHandshakes)
+	orInt(&c.MaxSubscriptions, defaultSubscriptions)
 	orInt(&c.DrainMaxReconnectsPerSecond, defaultDrainRate)
 	orDuration(&c.IdleTimeout, defaultIdleTimeout)
 	orDuration(&c.LoginTimeout, defaultLoginTimeout)
 	orDuration(&c.RedeliveryDelay, defaultRedelivery)
 	orInt(&c.Store.Mailbox.MaxMessages, defaultMailboxCount)
 	orInt(&c.Store.Mailbox.MaxBytes, defaultMailboxBytes)
+	orInt(&c.Store.MaxOwnedGroups, defaultOwnedGroups)
 	orDuration(&c.Store.Grace, defaultGrace)
 	orDuration(&c.DrainWindow, defaultDrainWindow)
 	if c.Logger == nil {
@@ -184,6 +196,8 @@ func (c *Config) check() error {
 	case tooFewBytes(c.MaxBytesPerSecondPerUser, c.MaxFrameBytes), tooFewBytes(c.MaxBytesPerSecondPerAddress, c.MaxFrameBytes):
 		return fmt.Errorf("the bytes a second of a user or an address must allow one frame of %d, not %d", c.MaxFrameBytes,
 			cmp.Or(c.MaxBytesPerSecondPerUser, c.MaxBytesPerSecondPerAddress))
+	case c.MaxSubscriptions < 1 || c.MaxSubscriptions > maxSubscriptions:
+		return fmt.Errorf("the subscriptions of a connection must be 1 to %d, not %d", maxSubscriptions, c.MaxSubscriptions)
 	case c.MaxConnections < 1:
 		return fmt.Errorf("the number of connections must be positive, not %d", c.MaxConnections)
 	case c.IdleTimeout < 0 || c.LoginTimeout < 0 || c.ShutdownDelay < 0 || c.DrainWindow < 0 || c.Store.Grace < 0:

@@ -107,6 +107,28 @@ func TestGroupMessagesAreChargedToTheirSender(t *testing.T) {
 	owner.receive(3)
 }
 
+// TestClientsAreToldThatTheyOwnTooManyGroups: and that the frames have nothing to do with what back ends do.
+func TestClientsAreToldThatTheyOwnTooManyGroups(t *testing.T) {
+	redis := testredis.Start(t)
+	a := start(t, redis, "a", func(c *gateway.Config) { c.Store.MaxOwnedGroups = 2 })
+	owner := login(t, a.Addr().String(), "owner", "d")
+	ask := func(action, group string, code int) {
+		t.Helper()
+		owner.send(`{"type":"84","action":%q,"groupId":%q,"requestId":"r"}`, action, group)
+		owner.expect("85", code)
+	}
+	ask("create", "g1", 200)
+	ask("create", "g2", 200)
+	ask("create", "g3", 607)
+	if _, err := readers(t, redis).CreateGroupOnce(t.Context(), "key", "g3", "owner", nil); err != nil {
+		t.Errorf("the back end: %v", err)
+	}
+	ask("delete", "g1", 200)
+	ask("create", "g4", 607) // g3 counts
+	ask("delete", "g3", 200)
+	ask("create", "g4", 200)
+}
+
 // TestMemberWhoNeverReadsDoesNotBlockTheGroup: the messages of the others are not refused because one mailbox is full; who
 // reads at last is told how many are missing.
 func TestMemberWhoNeverReadsDoesNotBlockTheGroup(t *testing.T) {

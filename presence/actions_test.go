@@ -59,6 +59,11 @@ func (f *fakeModel) DeleteGroup(_ context.Context, id, actor string) error {
 	return f.err
 }
 
+func (f *fakeModel) OwnedGroups(_ context.Context, owner, cursor string, limit int) (store.GroupPage, error) {
+	f.note("owned %q %q %d", owner, cursor, limit)
+	return store.GroupPage{Groups: []store.Group{f.group("g"), f.group("h")}, Next: "more"}, f.err
+}
+
 func (f *fakeModel) Revoke(_ context.Context, r store.Revocation, ttl time.Duration) error {
 	f.note("revoke %q %q %q for %s: %s", r.User, r.Device, r.TokenID, ttl.Round(time.Hour), r.Reason)
 	return f.err
@@ -113,6 +118,35 @@ func TestChangesAreAsDocumented(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestGroupsOfAUserCanBeListedAndDeleted(t *testing.T) {
+	m := &fakeModel{}
+	s := newTestServer(t, m)
+	for _, tc := range []struct {
+		method, target, want string
+		did                  []string
+	}{
+		{"GET", "/v1/users/olga/groups", `{"groups":[` +
+			`{"group":"g","owner":"olga","members":3,"created":"2026-03-01T12:00:00.25Z"},` +
+			`{"group":"h","owner":"olga","members":3,"created":"2026-03-01T12:00:00.25Z"}],"nextCursor":"more"}`, []string{`owned "olga" "" 100`}},
+		{"GET", "/v1/users/a%2Fb/groups?limit=7&cursor=c", "", []string{`owned "a/b" "c" 7`}},
+		{"DELETE", "/v1/users/olga/groups", `{"deleted":2,"more":true}`, []string{`owned "olga" "" 200`, `delete "olga""g"`, `delete "olga""h"`}},
+	} {
+		m.did = nil
+		resp := request{tc.method, tc.target, "api", "", "", nil}.do(t, s.publicHandler())
+		if resp.status != 200 || tc.want != "" && resp.body != tc.want {
+			t.Errorf("%s %s: status %d\n got %s\nwant %s", tc.method, tc.target, resp.status, resp.body, tc.want)
+		}
+		if diff := cmp.Diff(tc.did, m.did); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", tc.method, tc.target, diff)
+		}
+	}
+	m.err = store.ErrUnavailable
+	for _, method := range []string{"GET", "DELETE"} {
+		checkError(t, request{method, "/v1/users/u/groups", "api", "", "", nil}.do(t, s.publicHandler()), 503, "unavailable", "")
+	}
+	checkError(t, request{"GET", "/v1/users/u/groups?limit=1001", "api", "", "", nil}.do(t, s.publicHandler()), 400, "invalid_argument", "limit")
 }
 
 func TestGroupsAndUsersOfAllKindsInThePath(t *testing.T) {

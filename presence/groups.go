@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -151,11 +152,9 @@ func (s *Server) listMembers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit := defaultPage
-	if text := params.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPage {
-			return invalid("limit: must be a number from 1 to %d", maxPage)
-		}
+	limit, err := pageLimit(params)
+	if err != nil {
+		return err
 	}
 	page, err := s.model.Members(r.Context(), id, "", params.Get("cursor"), limit)
 	if err != nil {
@@ -166,6 +165,81 @@ func (s *Server) listMembers(w http.ResponseWriter, r *http.Request) error {
 		Users []string `json:"users"`
 		Next  string   `json:"nextCursor,omitempty"`
 	}{answerGroup(page.Group), append([]string{}, page.Page...), page.Next})
+}
+
+// pageLimit is how long a page shall be.
+func pageLimit(params url.Values) (int, error) {
+	text := params.Get("limit")
+	if text == "" {
+		return defaultPage, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > maxPage {
+		return 0, invalid("limit: must be a number from 1 to %d", maxPage)
+	}
+	return limit, nil
+}
+
+// ownedBatch is how many groups of a user one request deletes.
+const ownedBatch = 200
+
+func (s *Server) listOwnedGroups(w http.ResponseWriter, r *http.Request) error {
+	params, err := parameters(r, "limit", "cursor")
+	if err != nil {
+		return err
+	}
+	user := r.PathValue("user")
+	if err := checkUser("user", user); err != nil {
+		return err
+	}
+	limit, err := pageLimit(params)
+	if err != nil {
+		return err
+	}
+	page, err := s.model.OwnedGroups(r.Context(), user, params.Get("cursor"), limit)
+	if err != nil {
+		return groupError(err)
+	}
+	answer := struct {
+		Groups []groupAnswer `json:"groups"`
+		Next   string        `json:"nextCursor,omitempty"`
+	}{make([]groupAnswer, len(page.Groups)), page.Next}
+	for i, g := range page.Groups {
+		answer.Groups[i] = answerGroup(g)
+	}
+	return respondValue(w, answer)
+}
+
+// deleteOwnedGroups deletes some of the groups that a user owns, and tells whether there are more.
+func (s *Server) deleteOwnedGroups(w http.ResponseWriter, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	user := r.PathValue("user")
+	if err := checkUser("user", user); err != nil {
+		return err
+	}
+	page, err := s.model.OwnedGroups(r.Context(), user, "", ownedBatch)
+	if err != nil {
+		return groupError(err)
+	}
+	deleted := 0
+	for _, g := range page.Groups {
+		// As its owner, so that a group that changed hands meanwhile stays.
+		err := s.model.DeleteGroup(r.Context(), g.ID, user)
+		if errors.Is(err, store.ErrNoGroup) || errors.Is(err, store.ErrForbidden) {
+			continue
+		}
+		s.telem.changed(r.Context(), "delete", err)
+		if err != nil {
+			return groupError(err)
+		}
+		deleted++
+	}
+	return respondValue(w, struct {
+		Deleted int  `json:"deleted"`
+		More    bool `json:"more"`
+	}{deleted, page.Next != ""})
 }
 
 func (s *Server) addMembers(w http.ResponseWriter, r *http.Request) error {

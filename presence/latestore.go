@@ -25,6 +25,7 @@ type model interface {
 	RemoveMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
 	Members(ctx context.Context, id, actor, cursor string, limit int) (store.MemberPage, error)
 	DeleteGroup(ctx context.Context, id, actor string) error
+	OwnedGroups(ctx context.Context, owner, cursor string, limit int) (store.GroupPage, error)
 	Revoke(ctx context.Context, r store.Revocation, ttl time.Duration) error
 	Reinstate(ctx context.Context, user string) error
 }
@@ -130,6 +131,12 @@ func (l *lateStore) AddMembers(ctx context.Context, id, actor string, users []st
 
 func (l *lateStore) RemoveMembers(ctx context.Context, id, actor string, users []string) (store.Group, error) {
 	return ask(ctx, l, func(ctx context.Context, m model) (store.Group, error) { return m.RemoveMembers(ctx, id, actor, users) })
+}
+
+func (l *lateStore) OwnedGroups(ctx context.Context, owner, cursor string, limit int) (store.GroupPage, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.GroupPage, error) {
+		return m.OwnedGroups(ctx, owner, cursor, limit)
+	})
 }
 
 func (l *lateStore) Members(ctx context.Context, id, actor, cursor string, limit int) (store.MemberPage, error) {

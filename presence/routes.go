@@ -34,6 +34,8 @@ func (s *Server) publicRoutes() []route {
 		keyed(http.MethodGet, "/v1/groups/{group}/members", s.listMembers),
 		keyed(http.MethodPost, "/v1/groups/{group}/members:add", s.addMembers),
 		keyed(http.MethodPost, "/v1/groups/{group}/members:remove", s.removeMembers),
+		keyed(http.MethodGet, "/v1/users/{user}/groups", s.listOwnedGroups),
+		keyed(http.MethodDelete, "/v1/users/{user}/groups", s.deleteOwnedGroups),
 		keyed(http.MethodPost, "/v1/users/{user}/disconnect", s.disconnect),
 		keyed(http.MethodDelete, "/v1/users/{user}/disconnect", s.reinstate),
 	}

@@ -21,6 +21,13 @@ type GatewayLimits struct {
 	// +optional
 	PerUser *Rate `json:"perUser,omitempty"`
 
+	// groupsPerUser is how many groups a user may make and own. Back ends may
+	// give a user more. Default 1000.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	GroupsPerUser *int32 `json:"groupsPerUser,omitempty"`
+
 	// groupRecipientsPerSecond is how many recipients the messages to groups of
 	// one user may have in a second, over all connections to one gateway pod;
 	// twice as many may come at once. A message counts once for each recipient

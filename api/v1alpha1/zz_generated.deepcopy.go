@@ -210,6 +210,11 @@ func (in *GatewayLimits) DeepCopyInto(out *GatewayLimits) {
 		*out = new(Rate)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.GroupsPerUser != nil {
+		in, out := &in.GroupsPerUser, &out.GroupsPerUser
+		*out = new(int32)
+		**out = **in
+	}
 	if in.GroupRecipientsPerSecond != nil {
 		in, out := &in.GroupRecipientsPerSecond, &out.GroupRecipientsPerSecond
 		*out = new(int32)

@@ -26,6 +26,7 @@ type limitFlags struct {
 	MaxFramesPerSecondPerUser int `default:"0" help:"Frames a second that all connections of a user to this gateway may send together. 0: no limit."`
 	MaxBytesPerSecondPerUser  int `default:"0" help:"Bytes a second that all connections of a user to this gateway may send together. 0: no limit."`
 
+	MaxGroupsPerUser            int `default:"1000" help:"Groups that a user may make and own; back ends may give a user more."`
 	MaxGroupRecipientsPerSecond int `default:"20000" help:"Recipients a second that a user's messages to groups may have, over all connections to this gateway; a message counts once for each recipient and begun KiB. Negative: no limit."`
 
 	MaxConnectionsPerAddress     int `default:"0" help:"Connections that one client address may have to this gateway; of IPv6 the first 64 bits count. 0: no limit."`
@@ -57,7 +58,7 @@ func (c *command) config(logger *slog.Logger) (gateway.Config, error) {
 		return gateway.Config{}, err
 	}
 	storeConfig.LeaseTTL, storeConfig.Grace, storeConfig.OpTimeout = c.LeaseTTL, c.Grace, c.StoreTimeout
-	storeConfig.MaxDevices = c.Limits.MaxConnectionsPerUser
+	storeConfig.MaxDevices, storeConfig.MaxOwnedGroups = c.Limits.MaxConnectionsPerUser, c.Limits.MaxGroupsPerUser
 	cfg := gateway.Config{
 		PodName: c.PodName, PodUID: c.PodUID, Version: version.Version(), Cluster: c.ClusterUID, Store: storeConfig,
 		Listen: c.Listen, PeerListen: c.PeerListen, OpsListen: c.OpsListen, AdvertiseAddress: c.AdvertiseAddress,

@@ -55,6 +55,7 @@ func limitFlags(im *v1alpha1.IMCluster) (args []string) {
 	args = appendNumber(args, "max-connections-per-user", limits.ConnectionsPerUser)
 	rate("", limits.PerConnection)
 	rate("-per-user", limits.PerUser)
+	args = appendNumber(args, "max-groups-per-user", limits.GroupsPerUser)
 	args = appendNumber(args, "max-group-recipients-per-second", limits.GroupRecipientsPerSecond)
 	if address := limits.PerAddress; address != nil {
 		args = appendNumber(args, "max-connections-per-address", address.Connections)

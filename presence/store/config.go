@@ -57,6 +57,8 @@ type Config struct {
 	Durability Durability
 	// MaxDevices is how many devices of one user may be connected at once. Zero means 16.
 	MaxDevices int
+	// MaxOwnedGroups is how many groups a user may make and own; the back end may give a user more. Zero means 1,000.
+	MaxOwnedGroups int
 	// MemoryLimit is the share of Redis' maxmemory from which on no message is stored. Zero means 0.85. A Redis without
 	// maxmemory takes all.
 	MemoryLimit float64
@@ -118,6 +120,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Mailbox.MaxBytes = cmp.Or(c.Mailbox.MaxBytes, 256<<10)
 	c.Mailbox.Retention = cmp.Or(c.Mailbox.Retention, 7*24*time.Hour)
 	c.MaxDevices = cmp.Or(c.MaxDevices, 16)
+	c.MaxOwnedGroups = cmp.Or(c.MaxOwnedGroups, 1000)
 	c.MemoryLimit = cmp.Or(c.MemoryLimit, 0.85)
 	if c.OpTimeout == 0 {
 		c.OpTimeout = 5 * time.Second
@@ -142,6 +145,8 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Mailbox.MaxMessages < 1 || c.Mailbox.MaxBytes < c.Mailbox.MaxMessages || c.Mailbox.Retention < 0 || c.MaxDevices < 1:
 		return c, fmt.Errorf("a mailbox of %d messages and %d bytes, or %d devices of a user, cannot be used",
 			c.Mailbox.MaxMessages, c.Mailbox.MaxBytes, c.MaxDevices)
+	case c.MaxOwnedGroups < 1:
+		return c, fmt.Errorf("a limit of %d groups of a user cannot be used", c.MaxOwnedGroups)
 	case c.LeaseTTL < 100*time.Millisecond:
 		return c, fmt.Errorf("a lease of %s is too short", c.LeaseTTL)
 	}

@@ -23,6 +23,8 @@ var (
 	ErrForbidden = errors.New("not allowed")
 	// ErrTooManyMembers says that the group would have more than [MaxGroupMembers]. Nothing was changed.
 	ErrTooManyMembers = errors.New("too many members")
+	// ErrTooManyGroups says that the user owns as many groups as may be ([Config.MaxOwnedGroups]). Nothing was made.
+	ErrTooManyGroups = errors.New("too many groups")
 )
 
 // MaxGroupMembers is how many members a group can have.
@@ -52,15 +54,21 @@ type MemberPage struct {
 	Next string
 }
 
-// CreateGroup makes a group of the members, to whom the owner is added; without an owner (empty) it is the application's
-// back end's alone. ErrUnavailable leaves open whether it was made; ErrStoreFull says that there is no memory for it.
+// CreateGroup makes a group of the members for a user, who owns it and is added to them. ErrUnavailable leaves open whether it
+// was made; ErrStoreFull says that there is no memory for it, ErrTooManyGroups that the user owns too many.
 func (s *Store) CreateGroup(ctx context.Context, id, owner string, members []string) (Group, error) {
-	return s.CreateGroupOnce(ctx, uuid.NewString(), id, owner, members)
+	return s.createGroup(ctx, uuid.NewString(), id, owner, members, s.cfg.MaxOwnedGroups)
 }
 
-// CreateGroupOnce is CreateGroup that may be repeated with the same key: it then returns the group that the first call
-// made, as it is now, instead of ErrGroupExists.
+// CreateGroupOnce is CreateGroup for the application's back end: without an owner (empty) the group is its alone, and users
+// may own any number. It may be repeated with the same key: it then returns the group that the first call made, as it is now,
+// instead of ErrGroupExists.
 func (s *Store) CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (Group, error) {
+	return s.createGroup(ctx, key, id, owner, members, 0)
+}
+
+// createGroup makes a group unless its owner has most already; zero: there is no limit.
+func (s *Store) createGroup(ctx context.Context, key, id, owner string, members []string, most int) (Group, error) {
 	members = slices.Clone(members)
 	if owner != "" {
 		members = append(members, owner)
@@ -71,10 +79,14 @@ func (s *Store) CreateGroupOnce(ctx context.Context, key, id, owner string, memb
 		return Group{}, fmt.Errorf("create group: %w", ErrTooManyMembers)
 	}
 	err := s.room(ctx, Partition(id))
+	if err == nil {
+		err = s.claimGroup(ctx, owner, id, most)
+	}
 	var reply groupReply
 	if err == nil {
 		reply, err = s.groupCall(ctx, groupCreateScript, id, append([]string{owner, callID(key)}, members...))
 	}
+	s.noteOwner(ctx, owner, id, err)
 	if err != nil {
 		return Group{}, fmt.Errorf("create group: %w", err)
 	}
@@ -106,6 +118,7 @@ func (s *Store) AddMembers(ctx context.Context, id, actor string, users []string
 	if err != nil {
 		return Group{}, fmt.Errorf("add members: %w", err)
 	}
+	s.noteOwner(ctx, reply.group.Owner, id, nil)
 	return reply.group, nil
 }
 
@@ -116,6 +129,7 @@ func (s *Store) RemoveMembers(ctx context.Context, id, actor string, users []str
 	if err != nil {
 		return Group{}, fmt.Errorf("remove members: %w", err)
 	}
+	s.noteOwner(ctx, reply.group.Owner, id, nil)
 	return reply.group, nil
 }
 
@@ -153,9 +167,11 @@ func (s *Store) Members(ctx context.Context, id, actor, cursor string, limit int
 // DeleteGroup deletes a group. Its owner may, and the back end (empty actor). Messages that were sent stay due.
 func (s *Store) DeleteGroup(ctx context.Context, id, actor string) error {
 	args := []string{actor, callID(uuid.NewString()), fmt.Sprint(tombstoneTTL.Milliseconds())}
-	if _, err := s.groupCall(ctx, groupDeleteScript, id, args); err != nil {
+	reply, err := s.groupCall(ctx, groupDeleteScript, id, args)
+	if err != nil {
 		return fmt.Errorf("delete group: %w", err)
 	}
+	s.forgetOwned(ctx, reply.group.Owner, id)
 	return nil
 }
 

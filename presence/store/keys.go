@@ -57,8 +57,10 @@ type keys struct {
 	members [Partitions]string // prefix of a group's members
 	sent    [Partitions]string // prefix of the ids of a group's messages
 
-	feed   [Partitions]string // stream of facts
-	hidden [Partitions]string // invisible users with sessions
+	feed    [Partitions]string // stream of facts
+	hidden  [Partitions]string // invisible users with sessions
+	owned   [Partitions]string // prefix of the groups that a user owns
+	counted [Partitions]string // prefix of the mark that they were looked at
 
 	hook [Partitions]string // lease of who tells the hooks' receiver
 	told [Partitions]string // what it was told
@@ -82,6 +84,8 @@ func newKeys(prefix string) *keys {
 		k.sent[p] = prefix + "gd" + t + ":"
 		k.feed[p] = prefix + "f" + t
 		k.hidden[p] = prefix + "iv" + t
+		k.owned[p] = prefix + "go" + t + ":"
+		k.counted[p] = prefix + "gc" + t + ":"
 		k.hook[p] = prefix + "hk" + t
 		k.told[p] = prefix + "hb" + t
 	}
@@ -95,6 +99,11 @@ func (k *keys) revokedKey(part int, user string) string { return k.revoked[part]
 // groupKeys are the keys of a group, in the order of group.lua.
 func (k *keys) groupKeys(part int, group string) []string {
 	return []string{k.group[part] + group, k.members[part] + group, k.sent[part] + group}
+}
+
+// ownedKeys are the keys of the groups that a user owns, in the order of groupclaim.lua.
+func (k *keys) ownedKeys(part int, user string) []string {
+	return []string{k.owned[part] + user, k.counted[part] + user}
 }
 
 func (k *keys) mailKey(part int, user string) string { return k.mail[part] + user }

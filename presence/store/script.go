@@ -61,6 +61,8 @@ var (
 	groupLua string
 	//go:embed lua/groupcreate.lua
 	groupCreateLua string
+	//go:embed lua/groupclaim.lua
+	groupClaimLua string
 	//go:embed lua/groupadd.lua
 	groupAddLua string
 	//go:embed lua/groupremove.lua
@@ -114,6 +116,7 @@ var (
 	controlScript      = newScript(clockLua, controlLua)
 	revokeScript       = newScript(revokeLua)
 	groupCreateScript  = newScript(groupLua, groupCreateLua)
+	groupClaimScript   = newScript(groupClaimLua)
 	groupAddScript     = newScript(groupLua, groupAddLua)
 	groupRemoveScript  = newScript(groupLua, groupRemoveLua)
 	groupDeleteScript  = newScript(groupLua, groupDeleteLua)
@@ -124,7 +127,7 @@ var (
 	scripts = []*script{
 		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
 		reassertScript, unregisterScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
-		groupCreateScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
+		groupCreateScript, groupClaimScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
 		groupFinishScript, appendScript, ackScript, peekScript, readScript,
 		externalScript, restoreScript,
 		hookClaimScript, hookTellScript, hookToldScript,

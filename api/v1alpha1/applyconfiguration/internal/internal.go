@@ -156,6 +156,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: groupRecipientsPerSecond
       type:
         scalar: numeric
+    - name: groupsPerUser
+      type:
+        scalar: numeric
     - name: perAddress
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.AddressLimits

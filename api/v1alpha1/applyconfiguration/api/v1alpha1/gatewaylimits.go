@@ -22,6 +22,9 @@ type GatewayLimitsApplyConfiguration struct {
 	// perUser is what all connections of a user to one gateway pod may send
 	// together. If unset, there is no such limit.
 	PerUser *RateApplyConfiguration `json:"perUser,omitempty"`
+	// groupsPerUser is how many groups a user may make and own. Back ends may
+	// give a user more. Default 1000.
+	GroupsPerUser *int32 `json:"groupsPerUser,omitempty"`
 	// groupRecipientsPerSecond is how many recipients the messages to groups of
 	// one user may have in a second, over all connections to one gateway pod;
 	// twice as many may come at once. A message counts once for each recipient
@@ -67,6 +70,14 @@ func (b *GatewayLimitsApplyConfiguration) WithPerConnection(value *RateApplyConf
 // If called multiple times, the PerUser field is set to the value of the last call.
 func (b *GatewayLimitsApplyConfiguration) WithPerUser(value *RateApplyConfiguration) *GatewayLimitsApplyConfiguration {
 	b.PerUser = value
+	return b
+}
+
+// WithGroupsPerUser sets the GroupsPerUser field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the GroupsPerUser field is set to the value of the last call.
+func (b *GatewayLimitsApplyConfiguration) WithGroupsPerUser(value int32) *GatewayLimitsApplyConfiguration {
+	b.GroupsPerUser = &value
 	return b
 }
 
