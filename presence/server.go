@@ -61,6 +61,8 @@ type Config struct {
 	Cluster string
 	// LeanCloud lets clients of LeanCloud ask who is online; not if its AppID is empty.
 	LeanCloud LeanCloud
+	// Hooks tell a back end who comes online and goes offline.
+	Hooks Hooks
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
@@ -107,6 +109,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.LeanCloud.AppID != "" && cfg.LeanCloud.AppKey == nil {
 		return nil, errors.New("new presence server: no app key for LeanCloud's clients")
+	}
+	if err := checkHooks(cfg.Hooks); err != nil {
+		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
@@ -295,6 +300,11 @@ func (s *Server) tend(ctx context.Context) error {
 		s.model.set(st)
 		var following sync.WaitGroup
 		following.Go(func() { s.replica.Run(ctx, st) })
+		following.Go(func() {
+			if err := s.runHooks(ctx, st); err != nil {
+				s.log.Error("the hooks ended", "error", err)
+			}
+		})
 		defer following.Wait() // before the store is closed
 		s.log.Info("Redis is in use")
 		for ctx.Err() == nil {

@@ -54,6 +54,7 @@ type Memory interface {
 	HookBeliefs(ctx context.Context, part int) (map[string]store.HookBelief, error)
 	TellHooks(ctx context.Context, claimant string, tellings []store.HookTelling) error
 	ToldHooks(ctx context.Context, claimant string, tellings []store.HookTelling) error
+	ReportHooks(ctx context.Context, claimant string, status any) error
 }
 
 // Config says whom to tell.
@@ -74,15 +75,25 @@ type Config struct {
 	Meters metric.MeterProvider
 }
 
-func (c Config) withDefaults() (Config, error) {
-	u, err := url.Parse(c.URL)
+// CheckURL tells whether events can be posted to a URL.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return c, fmt.Errorf("the URL of the hooks: %w", err)
+		return fmt.Errorf("the URL of the hooks: %w", err)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return c, fmt.Errorf("the URL of the hooks: %q is not http://… or https://…", c.URL)
+		return fmt.Errorf("the URL of the hooks: %q is not http://… or https://…", text)
 	case u.User != nil:
-		return c, errors.New("the URL of the hooks has a password in it; receivers know us by the signature")
+		return errors.New("the URL of the hooks has a password in it; the receiver knows who calls by the signature")
+	}
+	return nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if err := CheckURL(c.URL); err != nil {
+		return c, err
+	}
+	switch {
 	case c.Secret == nil:
 		return c, errors.New("hooks need a secret to be signed with")
 	case c.Timeout < 0:

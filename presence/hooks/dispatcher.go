@@ -54,6 +54,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for _, s := range d.senders {
 		wg.Go(func() { s.run(ctx) })
 	}
+	wg.Go(func() { d.report(ctx) })
 	err := d.cfg.Presence.Changes(ctx, d.changed)
 	wg.Wait()
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -82,16 +83,38 @@ func (d *Dispatcher) changed(users []string) {
 	}
 }
 
+// reportInterval is how often the status is written to Redis, where any pod can tell the sum.
+const reportInterval = 5 * time.Second
+
+func (d *Dispatcher) report(ctx context.Context) {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_ = d.cfg.Memory.ReportHooks(ctx, d.claimant, d.Status()) // the next one comes soon
+		}
+	}
+}
+
 // Status tells how the hooks are doing.
 func (d *Dispatcher) Status() Status {
-	var sum Status
+	statuses := make([]Status, 0, senders)
 	for _, s := range d.senders {
-		one := s.status()
+		statuses = append(statuses, s.status())
+	}
+	return Sum(statuses)
+}
+
+// Sum adds up what several pods say.
+func Sum(statuses []Status) Status {
+	var sum Status
+	for _, one := range statuses {
 		sum.Partitions += one.Partitions
 		sum.Pending += one.Pending
-		if sum.OldestPending.IsZero() || !one.OldestPending.IsZero() && one.OldestPending.Before(sum.OldestPending) {
-			sum.OldestPending = one.OldestPending
-		}
+		sum.OldestPending = earliest(sum.OldestPending, one.OldestPending)
 		if one.LastSuccess.After(sum.LastSuccess) {
 			sum.LastSuccess = one.LastSuccess
 		}

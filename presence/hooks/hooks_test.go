@@ -209,7 +209,9 @@ func TestWhatIsToldLateByAPausedPodIsPutRight(t *testing.T) {
 		return lateCame && last == online
 	})
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
 }
 
 // pausing is the memory of a pod that is paused: it claims nothing meanwhile.

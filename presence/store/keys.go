@@ -43,6 +43,7 @@ type keys struct {
 	// In the slot of the lease table.
 	clock, live, records, bans, owner string
 	control                           string
+	hookStatus                        string
 	table                             []string // all six, in the order of clock.lua
 
 	meta  [Partitions]string // generation, bucket count, marks of epochs
@@ -68,7 +69,7 @@ type keys struct {
 
 func newKeys(prefix string) *keys {
 	gw := prefix + "{" + gatewayTag + "}:"
-	k := &keys{clock: gw + "t", live: gw + "live", records: gw + "i", bans: gw + "ban", owner: gw + "owner", control: gw + "ctl"}
+	k := &keys{clock: gw + "t", live: gw + "live", records: gw + "i", bans: gw + "ban", owner: gw + "owner", control: gw + "ctl", hookStatus: gw + "hk"}
 	k.table = []string{k.clock, k.live, k.records, k.bans, k.owner, k.control}
 	for p := range Partitions {
 		t := ":{" + tag(p) + "}"
