@@ -308,6 +308,25 @@ func TestRedisLosesEverything(t *testing.T) {
 	clients[7].expect("80", 0)
 }
 
+// TestWhoIsDisconnectedWhereThereAreNoTokensMayComeBack: nothing tells a fresh token from the one of before, and to keep the
+// user out for a day is more than was asked for.
+func TestWhoIsDisconnectedWhereThereAreNoTokensMayComeBack(t *testing.T) {
+	checkLeaks(t)
+	redis := testredis.Start(t)
+	s := readers(t, redis)
+	a := start(t, redis, "a")
+	c := login(t, a.Addr().String(), "alice", "d")
+	if err := s.Revoke(t.Context(), store.Revocation{User: "alice"}, 24*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	c.expect("32", 305)
+	c.expectClose(4305)
+	again := login(t, a.Addr().String(), "alice", "d")
+	if code := again.chat("bob", 1); code != 200 {
+		t.Errorf("after it came back: %v", code)
+	}
+}
+
 // TestDrainOnARealRegistry: users move to the other gateway and are never seen offline.
 func TestDrainOnARealRegistry(t *testing.T) {
 	checkLeaks(t)
