@@ -160,7 +160,7 @@ var frames = [256]layout{
 		fields: []field{fMsgID, fFromID, fClientMsgID, fTime, fContent}},
 	TypeBroadcastResp: {name: "BROADCAST_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fClientMsgID, fTime, fGateways, fReached, fDelayMS}},
 	TypeAck:           {name: "ACK", dir: fromClient, answer: TypeAckResp, fields: []field{fMsgID, fFromID}, required: setOf(fMsgID)},
-	TypeAckResp:       {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID}},
+	TypeAckResp:       {name: "ACK_RESP", dir: fromServer, fields: []field{fCode, fMessage, fMsgID, fDelayMS}},
 }
 
 // String returns the name of the type, or its number when it has none.

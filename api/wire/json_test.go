@@ -52,6 +52,7 @@ func TestServerFrames(t *testing.T) {
 		},
 		{Frame{Type: TypeSetStatusResp, Code: CodeOK, Status: StatusBusy, StatusText: "x"}, `{"type":"57","code":200,"status":"busy","statusText":"x"}`},
 		{Frame{Type: TypeAckResp, Code: CodeOK, MsgID: "m"}, `{"type":"91","code":200,"msgId":"m"}`},
+		{Frame{Type: TypeAckResp, Code: CodeTooManyFrames, MsgID: "m", DelayMS: 5}, `{"type":"91","code":601,"msgId":"m","delayMs":5}`},
 		{Frame{Type: TypeAckResp, Code: CodeBadField, Message: "a\u2028<b>\x01"}, ""},
 	} {
 		got := string(AppendJSON(nil, &tc.frame))
