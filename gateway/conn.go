@@ -66,6 +66,8 @@ type conn struct {
 	leaveBy                time.Duration // wheel time; zero unless moving
 	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
 
+	watching *watching // users; nil without a subscription. Guarded by mu
+
 	// The session's mail. Guarded by mu.
 	nextSeq     uint64 // number of the first message of the mailbox that was not sent
 	mail        *mail  // nil while there is nothing to do

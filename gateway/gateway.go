@@ -13,9 +13,11 @@ import (
 
 	"github.com/gorilla/websocket"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/gateway/cork"
+	"github.com/imcluster/imcluster/gateway/watch"
 	"github.com/imcluster/imcluster/gateway/wheel"
 	"github.com/imcluster/imcluster/internal/peer"
 	"github.com/imcluster/imcluster/presence/store"
@@ -38,6 +40,8 @@ type Gateway struct {
 	metrics  *metrics
 	logRare  *rareLog
 	origins  *origins
+	presence *grpc.ClientConn // nil if clients may not ask for it
+	hub      *watch.Hub       // likewise
 	// Nil without limits for all connections of a user, or of an address.
 	users     *shares[string]
 	addresses *shares[netip.Addr]
@@ -47,6 +51,7 @@ type Gateway struct {
 	table        table
 	nextID       atomic.Uint64
 	loggingIn    atomic.Int64
+	subscribing  atomic.Int64 // subscriptions that wait for presence
 	confirming   atomic.Int64 // logouts that wait for the store
 	asking       atomic.Int64 // requests of clients that wait for the store
 	pendingBytes atomic.Int64
@@ -109,6 +114,10 @@ func New(cfg Config) (*Gateway, error) {
 		g.Close()
 		return nil, err
 	}
+	if err := g.dialPresence(); err != nil {
+		g.Close()
+		return nil, fmt.Errorf("configure the gateway: %w", err)
+	}
 	g.peers = peer.New(peer.Config{
 		Cluster: cfg.Cluster, Keys: cfg.PeerKeys, Handler: g, Logger: cfg.Logger,
 		Epoch: g.epoch, Resolve: g.resolve,
@@ -151,6 +160,7 @@ func (g *Gateway) Close() {
 	if g.peers != nil {
 		g.peers.Close()
 	}
+	g.closePresence()
 }
 
 // Addr is the address for clients: WebSocket at /ws.
@@ -179,7 +189,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	failed := make(chan error, 4)
 	var wg sync.WaitGroup
 	servers := g.serve(&wg, failed)
-	for _, run := range []func(context.Context){g.wheel.Run, g.mailboxes.watchGaps, g.sweeps, g.broadcasts} {
+	for _, run := range []func(context.Context){g.wheel.Run, g.mailboxes.watchGaps, g.sweeps, g.broadcasts, g.watchPresence} {
 		wg.Go(func() { run(base) })
 	}
 	g.watchWheel()
@@ -207,6 +217,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
+	g.closePresence()
 	g.metrics.close()
 	return err
 }

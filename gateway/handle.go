@@ -137,7 +137,11 @@ func (c *conn) dispatch(fr *wire.Frame, state sessionState, size int) {
 		c.broadcast(fr)
 	case wire.TypeOnlineList:
 		c.onlineList(fr)
-	case wire.TypePresenceQuery, wire.TypeSubscribe, wire.TypeSetStatus:
+	case wire.TypePresenceQuery:
+		c.presenceQuery(fr)
+	case wire.TypeSubscribe:
+		c.subscribe(fr)
+	case wire.TypeSetStatus:
 		c.refuse(fr, errNotAllowed, stateOpen)
 	}
 }

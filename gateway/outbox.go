@@ -155,6 +155,8 @@ func (c *conn) nextBatch(most int) (batch *[]outbound, large bool) {
 	defer c.mu.Unlock()
 	if c.broken {
 		c.dropQueueLocked()
+	} else if c.watching != nil {
+		c.tellDueLocked()
 	}
 	if c.out != nil && c.outBytes-outOverhead*len(*c.out) > most {
 		return nil, true

@@ -126,7 +126,11 @@ func (g *Gateway) ended(c *conn) {
 	g.connsMu.Unlock()
 	c.mu.Lock()
 	g.release(c.quota)
+	watching := c.watching
 	c.mu.Unlock()
+	if watching != nil {
+		g.hub.Leave(watching.subscriber)
+	}
 	g.readers.Done()
 }
 

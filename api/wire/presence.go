@@ -27,6 +27,12 @@ const (
 	StateUnknown = "unknown"
 )
 
+// Reasons for an unknown state.
+const (
+	ReasonNeverSeen   = "never_seen"
+	ReasonUnavailable = "unavailable"
+)
+
 // Statuses that a user may set. Who is invisible looks offline to everybody.
 const (
 	StatusOnline    = "online" // the default
