@@ -38,6 +38,13 @@ type GatewayLimits struct {
 	// +kubebuilder:validation:Maximum=10000000
 	GroupRecipientsPerSecond *int32 `json:"groupRecipientsPerSecond,omitempty"`
 
+	// subscriptionsPerConnection is how many users one connection may subscribe
+	// to, and ask for at once. Default 1000.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	SubscriptionsPerConnection *int32 `json:"subscriptionsPerConnection,omitempty"`
+
 	// perAddress is what one client address may do on one gateway pod. Of an
 	// IPv6 address the first 64 bits count. Behind a company's or a mobile
 	// network there may be thousands of users with one address. If unset, there
@@ -106,6 +113,12 @@ type Clients struct {
 	// onlineList lets every client ask who is online. Default false.
 	// +optional
 	OnlineList bool `json:"onlineList,omitempty"`
+
+	// presence lets every client ask how users are whose ids it knows, and
+	// subscribe to them. Users who set the status invisible look offline.
+	// Default true.
+	// +optional
+	Presence *bool `json:"presence,omitempty"`
 
 	// groups lets clients make groups and change those that they own. Without,
 	// only back ends may; members send to their groups all the same. Default

@@ -26,7 +26,9 @@ type limitFlags struct {
 	MaxFramesPerSecondPerUser int `default:"0" help:"Frames a second that all connections of a user to this gateway may send together. 0: no limit."`
 	MaxBytesPerSecondPerUser  int `default:"0" help:"Bytes a second that all connections of a user to this gateway may send together. 0: no limit."`
 
-	MaxGroupsPerUser            int `default:"1000" help:"Groups that a user may make and own; back ends may give a user more."`
+	MaxGroupsPerUser int `default:"1000" help:"Groups that a user may make and own; back ends may give a user more."`
+	MaxSubscriptions int `default:"1000" help:"Users that one connection may subscribe to, and ask for at once, at most 10000."`
+
 	MaxGroupRecipientsPerSecond int `default:"20000" help:"Recipients a second that a user's messages to groups may have, over all connections to this gateway; a message counts once for each recipient and begun KiB. Negative: no limit."`
 
 	MaxConnectionsPerAddress     int `default:"0" help:"Connections that one client address may have to this gateway; of IPv6 the first 64 bits count. 0: no limit."`
@@ -43,6 +45,7 @@ func (f *limitFlags) apply(cfg *gateway.Config) {
 	cfg.MaxFramesPerSecond, cfg.MaxBytesPerSecond = f.MaxFramesPerSecond, f.MaxBytesPerSecond
 	cfg.MaxFramesPerSecondPerUser, cfg.MaxBytesPerSecondPerUser = f.MaxFramesPerSecondPerUser, f.MaxBytesPerSecondPerUser
 	cfg.MaxGroupRecipientsPerSecond = f.MaxGroupRecipientsPerSecond
+	cfg.MaxSubscriptions = f.MaxSubscriptions
 	cfg.MaxConnectionsPerAddress = f.MaxConnectionsPerAddress
 	cfg.MaxFramesPerSecondPerAddress, cfg.MaxBytesPerSecondPerAddress = f.MaxFramesPerSecondPerAddress, f.MaxBytesPerSecondPerAddress
 	cfg.TrustedProxies = f.TrustedProxies
@@ -64,6 +67,7 @@ func (c *command) config(logger *slog.Logger) (gateway.Config, error) {
 		Listen: c.Listen, PeerListen: c.PeerListen, OpsListen: c.OpsListen, AdvertiseAddress: c.AdvertiseAddress,
 		AllowedOrigins: c.AllowedOrigins,
 		AllowBroadcast: c.AllowBroadcast, AllowOnlineList: c.AllowOnlineList, DenyClientGroups: !c.AllowClientGroups,
+		PresenceAddress: c.PresenceAddress, DenyPresence: !c.AllowPresence,
 		RedeliveryDelay: c.RedeliveryDelay, IdleTimeout: c.IdleTimeout, LoginTimeout: c.LoginTimeout,
 		ShutdownDelay: c.ShutdownDelay, DrainWindow: c.DrainWindow, DrainMaxReconnectsPerSecond: c.DrainMaxReconnectsPerSecond,
 	}

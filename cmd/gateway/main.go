@@ -25,6 +25,7 @@ type command struct {
 	PeerListen       string `default:":9091" help:"Where other gateways connect."`
 	AdvertiseAddress string `placeholder:"HOST:PORT" help:"How other gateways reach --peer-listen. Unset: --pod-ip and the port of --peer-listen."`
 	OpsListen        string `default:":8081" help:"Where /livez, /readyz and /metrics are served; empty: nowhere."`
+	PresenceAddress  string `placeholder:"TARGET" help:"Where presence answers gRPC, such as dns:///chat-presence-grpc:9090; asked with the key of --peer-key-dir. Unset: clients cannot ask how users are."`
 
 	AuthMode string       `required:"" enum:"jwt,webhook,insecure" help:"How clients prove who they are: with a JSON Web Token (jwt), with a token that a webhook judges (webhook), or not at all (insecure: the token is the user id)."`
 	JWT      jwtFlags     `embed:"" prefix:"jwt-"`
@@ -35,6 +36,7 @@ type command struct {
 	AllowedOrigins    []string `placeholder:"ORIGIN" help:"Origins of web pages that may connect, such as https://chat.example.com or https://*.example.com. Unset: any. Clients that are no browsers are not held up."`
 	AllowBroadcast    bool     `help:"Let clients send to everybody who is online."`
 	AllowOnlineList   bool     `help:"Let clients ask who is online."`
+	AllowPresence     bool     `default:"true" negatable:"" help:"Let clients ask how other users are, and subscribe to them; needs --presence-address."`
 	AllowClientGroups bool     `default:"true" negatable:"" help:"Let clients make and change groups; without, only back ends may."`
 
 	RedeliveryDelay time.Duration `default:"5s" help:"How long a client may acknowledge nothing until it is sent again what it has not acknowledged; twice as long each time."`

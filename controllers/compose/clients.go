@@ -57,6 +57,7 @@ func limitFlags(im *v1alpha1.IMCluster) (args []string) {
 	rate("-per-user", limits.PerUser)
 	args = appendNumber(args, "max-groups-per-user", limits.GroupsPerUser)
 	args = appendNumber(args, "max-group-recipients-per-second", limits.GroupRecipientsPerSecond)
+	args = appendNumber(args, "max-subscriptions", limits.SubscriptionsPerConnection)
 	if address := limits.PerAddress; address != nil {
 		args = appendNumber(args, "max-connections-per-address", address.Connections)
 		rate("-per-address", &address.Rate)
@@ -76,6 +77,9 @@ func clientFlags(im *v1alpha1.IMCluster) []string {
 	}
 	if clients.OnlineList {
 		args = append(args, "--allow-online-list")
+	}
+	if clients.Presence != nil && !*clients.Presence {
+		args = append(args, flag("allow-presence", false))
 	}
 	if clients.Groups != nil && !*clients.Groups {
 		args = append(args, flag("allow-client-groups", false))

@@ -35,11 +35,11 @@ func TestSettingsOfClientsBecomeFlags(t *testing.T) {
 			"--webhook-secret-dir=/etc/imcluster/webhook"},
 		"limits-and-clients": {
 			"--max-connections-per-user=4", "--max-frames-per-second=20", "--max-bytes-per-second=65536",
-			"--max-frames-per-second-per-user=40", "--max-groups-per-user=20", "--max-group-recipients-per-second=5000", "--max-connections-per-address=100",
+			"--max-frames-per-second-per-user=40", "--max-groups-per-user=20", "--max-group-recipients-per-second=5000", "--max-subscriptions=500", "--max-connections-per-address=100",
 			"--max-frames-per-second-per-address=1000", "--max-bytes-per-second-per-address=1000000",
 			"--trusted-proxies=10.0.0.0/8,fd00::/8",
 			"--allowed-origins=https://chat.example.com,https://*.example.com:8443,http://localhost:3000,capacitor://localhost",
-			"--allow-broadcast", "--allow-online-list", "--allow-client-groups=false",
+			"--allow-broadcast", "--allow-online-list", "--allow-presence=false", "--allow-client-groups=false",
 		},
 	} {
 		t.Run(file, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestKeyOfTheWebhookIsMounted(t *testing.T) {
 func TestUnusedSettingsLeavePodsAsTheyAre(t *testing.T) {
 	im := imcluster(func(im *v1alpha1.IMCluster) {
 		im.Spec.Gateway.Limits = &v1alpha1.GatewayLimits{PerUser: &v1alpha1.Rate{}, PerAddress: &v1alpha1.AddressLimits{}}
-		im.Spec.Gateway.Clients = &v1alpha1.Clients{Groups: new(true)}
+		im.Spec.Gateway.Clients = &v1alpha1.Clients{Groups: new(true), Presence: new(true)}
 		im.Spec.Messages = &v1alpha1.Messages{Durability: v1alpha1.DurabilityDefault}
 	})
 	for _, component := range []string{"gateway", "presence"} {

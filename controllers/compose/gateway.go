@@ -58,6 +58,8 @@ func gatewayDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deployme
 		WithCommand("/usr/local/bin/gateway").
 		WithArgs(args...).
 		WithEnv(podIdentity()...).
+		// Not a flag: gateways of the release before know none, and would not start.
+		WithEnv(corev1ac.EnvVar().WithName("IMC_PRESENCE_ADDRESS").WithValue(naming.PresenceTarget(im.Namespace, im.Name))).
 		WithPorts(
 			containerPort("ws", naming.PortWebSocket),
 			containerPort("ops", naming.PortOps),

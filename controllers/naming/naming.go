@@ -25,6 +25,7 @@ const (
 	PortWebSocket = 8080 // gateway: "ws"
 	PortPeer      = 9091 // gateway: "peer"
 	PortHTTP      = 8080 // presence: "http"
+	PortGRPC      = 9090 // presence: "grpc"
 	PortInternal  = 8082 // presence: "internal"
 	PortOps       = 8081 // gateway and presence: "ops"
 	PortRedis     = 6379 // "redis"
@@ -93,6 +94,14 @@ func SelectorString(imcluster string, c Component) string {
 		parts = append(parts, key+"="+selector[key])
 	}
 	return strings.Join(parts, ",")
+}
+
+// PresenceGRPC returns the name of the headless Service that leads gRPC clients to all presence pods.
+func PresenceGRPC(imcluster string) string { return Object(imcluster, Presence) + "-grpc" }
+
+// PresenceTarget returns what gRPC clients dial to reach all presence pods.
+func PresenceTarget(namespace, imcluster string) string {
+	return fmt.Sprintf("dns:///%s.%s.svc:%d", PresenceGRPC(imcluster), namespace, PortGRPC)
 }
 
 // InternalURL returns the base URL of presence's internal API.

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -34,9 +35,8 @@ type presence struct {
 	tokens  []string // that streams were begun with
 	lists   [][]string
 	asOf    int64
-	away    error         // streams are refused with
-	mute    chan struct{} // nothing is sent until it is closed, if not nil
-	forget  bool          // tokens are too old
+	away    error // streams are refused with
+	forget  bool  // tokens are too old
 }
 
 // call is one stream.
@@ -131,7 +131,7 @@ func (p *presence) Watch(stream grpc.BidiStreamingServer[presencev1.WatchRequest
 		for {
 			r, err := stream.Recv()
 			if err != nil {
-				if err != io.EOF {
+				if !errors.Is(err, io.EOF) {
 					c.broken <- err
 				}
 				return
