@@ -106,7 +106,9 @@ func (f *fanOut) addLocked(user string, a store.Appended) (full []store.Epoch) {
 			p = &peerv1.Push{MessageId: f.rec.ID[:], Data: f.rec.Data}
 			f.pushes[h.Epoch] = p
 		}
-		p.Targets = append(p.Targets, target(user, h.Epoch, a.Holders[i:], a.Seq))
+		t := &peerv1.Target{}
+		aim(t, user, h.Epoch, a.Holders[i:], a.Seq)
+		p.Targets = append(p.Targets, t)
 		if len(p.Targets) >= maxTargets {
 			full = append(full, h.Epoch)
 		}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -203,6 +204,7 @@ func (m *mail) keepEarly(e early) {
 		size += len(o.data)
 	}
 	if len(m.early) < maxEarly && size <= maxEarlyBytes {
+		e.data = bytes.Clone(e.data) // it may be part of much that came together
 		m.early = append(m.early, e)
 	}
 }

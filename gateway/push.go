@@ -35,23 +35,33 @@ func (g *Gateway) push(user string, holders []store.Holder, seq uint64, rec *sto
 			continue
 		}
 		g.metrics.pushes[routeRemote].Add(1)
-		p := &peerv1.Push{Targets: []*peerv1.Target{target(user, h.Epoch, holders[i:], seq)}}
+		p := &single{}
+		p.push.Targets, p.target.Connections = p.targets[:], p.connections[:0]
+		p.targets[0] = &p.target
+		aim(&p.target, user, h.Epoch, holders[i:], seq)
 		if rec != nil {
-			p.MessageId, p.Data = rec.ID[:], rec.Data
+			p.push.MessageId, p.push.Data = rec.ID[:], rec.Data
 		}
-		g.peers.Push(string(h.Epoch), p)
+		g.peers.Push(string(h.Epoch), &p.push)
 	}
 }
 
-// target names the connections of a user on the gateway with an epoch.
-func target(user string, epoch store.Epoch, holders []store.Holder, seq uint64) *peerv1.Target {
-	t := &peerv1.Target{User: user, Seq: seq}
+// single is a push to one mailbox, and mostly one connection: one allocation.
+type single struct {
+	push        peerv1.Push
+	target      peerv1.Target
+	targets     [1]*peerv1.Target
+	connections [1]uint64
+}
+
+// aim makes t name the connections of a user on the gateway with an epoch.
+func aim(t *peerv1.Target, user string, epoch store.Epoch, holders []store.Holder, seq uint64) {
+	t.User, t.Seq = user, seq
 	for _, h := range holders {
 		if h.Epoch == epoch {
 			t.Connections = append(t.Connections, h.Conn)
 		}
 	}
-	return t
 }
 
 func (g *Gateway) handTo(user string, connection, seq uint64, msg *letter) {

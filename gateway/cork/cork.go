@@ -89,7 +89,7 @@ func (c *Conn) TryUncork() (done bool, err error) {
 			return false, err
 		}
 	}
-	raw, err := c.TCPConn.SyscallConn()
+	raw, err := c.SyscallConn()
 	if err == nil {
 		err = raw.Write(c.buf.attempt)
 	}

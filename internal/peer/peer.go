@@ -119,6 +119,7 @@ func New(cfg Config) *Node {
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	n.server = grpc.NewServer(
 		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(4),
 		grpc.InitialWindowSize(1<<20),
 		grpc.InitialConnWindowSize(1<<20),
@@ -164,7 +165,12 @@ func (n *Node) Push(epoch string, p *peerv1.Push) {
 		n.drops[DropGone].Add(1)
 		return
 	}
-	if !l.push(&peerv1.Item{Body: &peerv1.Item_Push{Push: p}}, size) {
+	i := &struct { // one allocation
+		item peerv1.Item
+		body peerv1.Item_Push
+	}{body: peerv1.Item_Push{Push: p}}
+	i.item.Body = &i.body
+	if !l.push(&i.item, size) {
 		n.drops[DropOverflow].Add(1)
 	}
 }
