@@ -82,9 +82,13 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 	}
 	if jwt := im.Spec.Auth.JWT; jwt != nil {
 		hmacKey("spec.auth.jwt.secretRef", jwt.SecretRef)
+		if jwt.JWKS != nil {
+			add("spec.auth.jwt.jwks.caSecretRef", jwt.JWKS.CASecretRef, naming.KeyCA)
+		}
 	}
 	if webhook := im.Spec.Auth.Webhook; webhook != nil {
 		hmacKey("spec.auth.webhook.secretRef", webhook.SecretRef)
+		add("spec.auth.webhook.caSecretRef", webhook.CASecretRef, naming.KeyCA)
 	}
 	add("spec.presence.apiKeySecretRef", im.Spec.Presence.APIKeySecretRef, naming.KeyCurrent)
 	if lean := im.Spec.Presence.LeanCloud; lean != nil {

@@ -83,6 +83,13 @@ type JWKS struct {
 	// can log in as anybody.
 	// +required
 	URL URL `json:"url"`
+
+	// caSecretRef names a Secret with the certificate of the authority to trust
+	// for url in "ca.crt". If unset, the authorities of the data-plane image are
+	// trusted. A change of the Secret's content takes effect when the pods are
+	// replaced.
+	// +optional
+	CASecretRef *SecretReference `json:"caSecretRef,omitempty"`
 }
 
 // Webhook says whom to ask about tokens.
@@ -94,6 +101,13 @@ type Webhook struct {
 	// address that the pods can reach may be given, also one inside the cluster.
 	// +required
 	URL URL `json:"url"`
+
+	// caSecretRef names a Secret with the certificate of the authority to trust
+	// for url in "ca.crt". If unset, the authorities of the data-plane image are
+	// trusted. A change of the Secret's content takes effect when the pods are
+	// replaced.
+	// +optional
+	CASecretRef *SecretReference `json:"caSecretRef,omitempty"`
 
 	// timeoutSeconds is how long an answer may take, in seconds. Default 3. At
 	// most 9, because a client has 10 s to log in.

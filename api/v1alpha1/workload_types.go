@@ -188,6 +188,11 @@ type Presence struct {
 	// +optional
 	LeanCloud *LeanCloud `json:"leancloud,omitempty"`
 
+	// hooks tell a back end who comes online and goes offline. If unset, nobody
+	// is told. A change replaces the presence pods one after the other.
+	// +optional
+	Hooks *Hooks `json:"hooks,omitempty"`
+
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/imcluster/imcluster/gateway/auth"
 	"github.com/imcluster/imcluster/internal/cli"
 	"github.com/imcluster/imcluster/internal/secretdir"
@@ -26,32 +28,41 @@ type webhookFlags struct {
 }
 
 // authenticator is who judges tokens, by the flags.
-func (c *command) authenticator(logger *slog.Logger) (auth.Authenticator, error) {
+func (c *command) authenticator(logger *slog.Logger, meters metric.MeterProvider) (auth.Authenticator, error) {
+	service := auth.Service{Meters: meters}
 	switch {
+	case c.AuthCAFile != "" && c.JWT.JWKSURL == "" && c.Webhook.URL == "":
+		return nil, cli.Configf("--auth-ca-file has no effect without --jwt-jwks-url or --webhook-url")
 	case c.AuthMode != "jwt" && c.JWT != jwtFlags{}:
 		return nil, cli.Configf("--jwt-secret-dir, --jwt-jwks-url, --jwt-issuer and --jwt-audience have no effect with --auth-mode=%s", c.AuthMode)
 	case c.AuthMode != "webhook" && (c.Webhook.URL != "" || c.Webhook.SecretDir != ""):
 		return nil, cli.Configf("--webhook-url and --webhook-secret-dir have no effect with --auth-mode=%s", c.AuthMode)
 	}
+	if c.AuthCAFile != "" {
+		var err error
+		if service.CAs, err = cli.CertPool("--auth-ca-file", c.AuthCAFile); err != nil {
+			return nil, err
+		}
+	}
 	switch c.AuthMode {
 	case "jwt":
-		return c.JWT.authenticator(logger)
+		return c.JWT.authenticator(service, logger)
 	case "webhook":
 		if c.Webhook.Timeout >= c.LoginTimeout {
 			return nil, cli.Configf("--webhook-timeout must be less than --login-timeout, which is %v: clients would be closed while their token is judged", c.LoginTimeout)
 		}
-		return c.Webhook.authenticator()
+		return c.Webhook.authenticator(service)
 	default:
 		return auth.Insecure{}, nil
 	}
 }
 
-func (f *jwtFlags) authenticator(logger *slog.Logger) (auth.Authenticator, error) {
+func (f *jwtFlags) authenticator(service auth.Service, logger *slog.Logger) (auth.Authenticator, error) {
 	switch {
 	case f.SecretDir != "" && f.JWKSURL != "":
 		return nil, cli.Configf("--jwt-secret-dir and --jwt-jwks-url exclude each other: tokens are signed with a shared key or with a private one")
 	case f.JWKSURL != "":
-		keys, err := auth.NewKeySet(auth.KeySetConfig{URL: f.JWKSURL, Logger: logger})
+		keys, err := auth.NewKeySet(auth.KeySetConfig{URL: f.JWKSURL, Service: service, Logger: logger})
 		if err != nil {
 			return nil, cli.Configf("--jwt-jwks-url: %w", err)
 		}
@@ -66,11 +77,11 @@ func (f *jwtFlags) authenticator(logger *slog.Logger) (auth.Authenticator, error
 	return auth.NewJWT(key, f.Issuer, f.Audience), nil
 }
 
-func (f *webhookFlags) authenticator() (auth.Authenticator, error) {
+func (f *webhookFlags) authenticator(service auth.Service) (auth.Authenticator, error) {
 	if f.URL == "" {
 		return nil, cli.Configf("--webhook-url is not set: --auth-mode=webhook needs to know whom to ask")
 	}
-	cfg := auth.WebhookConfig{URL: f.URL, Timeout: f.Timeout, CacheFor: f.Cache}
+	cfg := auth.WebhookConfig{URL: f.URL, Service: service, Timeout: f.Timeout, CacheFor: f.Cache}
 	if f.SecretDir != "" {
 		secret, err := secretdir.Open(f.SecretDir)
 		if err != nil {

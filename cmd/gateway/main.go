@@ -27,9 +27,10 @@ type command struct {
 	OpsListen        string `default:":8081" help:"Where /livez, /readyz and /metrics are served; empty: nowhere."`
 	PresenceAddress  string `placeholder:"TARGET" help:"Where presence answers gRPC, such as dns:///chat-presence-grpc:9090; asked with the key of --peer-key-dir. Unset: clients cannot ask how users are."`
 
-	AuthMode string       `required:"" enum:"jwt,webhook,insecure" help:"How clients prove who they are: with a JSON Web Token (jwt), with a token that a webhook judges (webhook), or not at all (insecure: the token is the user id)."`
-	JWT      jwtFlags     `embed:"" prefix:"jwt-"`
-	Webhook  webhookFlags `embed:"" prefix:"webhook-"`
+	AuthMode   string       `required:"" enum:"jwt,webhook,insecure" help:"How clients prove who they are: with a JSON Web Token (jwt), with a token that a webhook judges (webhook), or not at all (insecure: the token is the user id)."`
+	AuthCAFile string       `name:"auth-ca-file" placeholder:"FILE" help:"PEM file of the certificate authorities to trust for --jwt-jwks-url and --webhook-url. Unset: those of the system."`
+	JWT        jwtFlags     `embed:"" prefix:"jwt-"`
+	Webhook    webhookFlags `embed:"" prefix:"webhook-"`
 
 	Limits limitFlags `embed:""`
 
@@ -71,7 +72,7 @@ func (c *command) Run(ctx context.Context) error {
 	if err != nil {
 		return cli.Configf("--log-level: %w", err)
 	}
-	cfg, err := c.config(logger)
+	cfg, err := c.config()
 	if err != nil {
 		return err
 	}
@@ -86,6 +87,9 @@ func (c *command) Run(ctx context.Context) error {
 			logger.Warn("sending the last traces", "error", err)
 		}
 	}()
+	if cfg.Auth, err = c.authenticator(logger, tel.Meters()); err != nil {
+		return err
+	}
 	cfg.Logger, cfg.Meters, cfg.Tracers, cfg.MetricsHandler = logger, tel.Meters(), tel.Tracers(), tel.Handler()
 	heap.Let()
 	g, err := gateway.New(cfg)

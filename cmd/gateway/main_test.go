@@ -33,7 +33,12 @@ func configure(t *testing.T, args ...string) (gateway.Config, error) {
 	if _, err := parser.Parse(args); err != nil {
 		return gateway.Config{}, &cli.ConfigError{Err: err}
 	}
-	return cmd.config(slog.New(slog.DiscardHandler))
+	cfg, err := cmd.config()
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Auth, err = cmd.authenticator(slog.New(slog.DiscardHandler), nil)
+	return cfg, err
 }
 
 func secret(t *testing.T) string {
@@ -121,6 +126,9 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		{"--auth-mode=webhook --webhook-url=file:///x", "--webhook-url, --webhook-timeout or --webhook-cache: the URL of the webhook"},
 		{"--auth-mode=webhook --webhook-url=https://a --webhook-timeout=10s", "--webhook-timeout must be less than --login-timeout"},
 		{"--auth-mode=webhook --webhook-url=https://a --webhook-cache=-1s", "must not be negative"},
+		{"--auth-mode=insecure --auth-ca-file=" + dir, "--auth-ca-file has no effect without"},
+		{"--auth-mode=webhook --webhook-url=https://a --auth-ca-file=" + dir + "/none", "--auth-ca-file: open"},
+		{"--auth-mode=jwt --jwt-jwks-url=https://a --auth-ca-file=" + dir + "/current", "current holds no PEM certificate"},
 		{"--auth-mode=insecure --trusted-proxies=10.0.0.1", "--trusted-proxies"},
 		{"--auth-mode=insecure --mailbox-max-messages=0", "--mailbox-max-messages must be positive"},
 		{"--auth-mode=insecure --mailbox-max-bytes=10", "--mailbox-max-bytes must be"},
@@ -150,6 +158,8 @@ func TestCommentsOfTheResourceNameTheDefaultsOfFlags(t *testing.T) {
 		says  string // with the default, as the flag has it, in place of %s
 	}{
 		{"connectionsPerUser", limitFlags{}, "MaxConnectionsPerUser", "to all gateway pods together. Default %s."},
+		{"groupsPerUser", limitFlags{}, "MaxGroupsPerUser", "Back ends may give a user more. Default %s."},
+		{"recipients", limitFlags{}, "MaxGroupRecipientsPerSecond", "Messages from back ends have no limit. Default %s."},
 		{"frames", limitFlags{}, "MaxFramesPerSecond", "is what one connection may send. Default %s frames"},
 		{"bytes", limitFlags{}, "MaxBytesPerSecond", "frames and %s bytes a second."},
 		{"timeout", webhookFlags{}, "Timeout", "how long an answer may take, in seconds. Default %s."},

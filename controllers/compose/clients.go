@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
+	"github.com/imcluster/imcluster/controllers/naming"
 )
 
 // The flags of this file are left out if the spec says nothing about them: the gateway's own defaults are those that the
@@ -19,10 +20,18 @@ func authFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 			args = append(args, flag(name, key.dir()))
 		}
 	}
+	trust := func(ref *v1alpha1.SecretReference) {
+		if ref != nil {
+			ca := secretMount{volume: "auth-ca", secret: ref.Name, keys: []string{naming.KeyCA}}
+			mounts = append(mounts, ca)
+			args = append(args, flag("auth-ca-file", ca.dir()+"/"+naming.KeyCA))
+		}
+	}
 	if jwt := im.Spec.Auth.JWT; jwt != nil {
 		mount("jwt-secret-dir", "jwt", jwt.SecretRef)
 		if jwt.JWKS != nil {
 			args = append(args, flag("jwt-jwks-url", jwt.JWKS.URL))
+			trust(jwt.JWKS.CASecretRef)
 		}
 		if jwt.Issuer != "" {
 			args = append(args, flag("jwt-issuer", jwt.Issuer))
@@ -33,6 +42,7 @@ func authFlags(im *v1alpha1.IMCluster) (args []string, mounts []secretMount) {
 	}
 	if webhook := im.Spec.Auth.Webhook; webhook != nil {
 		args = append(args, flag("webhook-url", webhook.URL))
+		trust(webhook.CASecretRef)
 		args = appendSeconds(args, "webhook-timeout", webhook.TimeoutSeconds)
 		args = appendSeconds(args, "webhook-cache", webhook.CacheSeconds)
 		mount("webhook-secret-dir", "webhook", webhook.SecretRef)

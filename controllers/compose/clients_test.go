@@ -29,9 +29,9 @@ func settings(t *testing.T, im *v1alpha1.IMCluster, component string) []string {
 func TestSettingsOfClientsBecomeFlags(t *testing.T) {
 	for file, want := range map[string][]string{
 		"jwt-shared-key": {"--auth-mode=jwt", "--jwt-secret-dir=/etc/imcluster/jwt", "--jwt-issuer=https://id.example.com", "--jwt-audience=im"},
-		"jwt-jwks":       {"--auth-mode=jwt", "--jwt-jwks-url=https://id.example.com/.well-known/jwks.json?v=1", "--jwt-audience=im"},
+		"jwt-jwks":       {"--auth-mode=jwt", "--jwt-jwks-url=https://id.example.com/.well-known/jwks.json?v=1", "--auth-ca-file=/etc/imcluster/auth-ca/ca.crt", "--jwt-audience=im"},
 		"webhook-least":  {"--auth-mode=webhook", "--webhook-url=http://login.default.svc:8080/check"},
-		"webhook-whole": {"--auth-mode=webhook", "--webhook-url=https://[fd00::1]/check", "--webhook-timeout=1s", "--webhook-cache=0s",
+		"webhook-whole": {"--auth-mode=webhook", "--webhook-url=https://[fd00::1]/check", "--auth-ca-file=/etc/imcluster/auth-ca/ca.crt", "--webhook-timeout=1s", "--webhook-cache=0s",
 			"--webhook-secret-dir=/etc/imcluster/webhook"},
 		"limits-and-clients": {
 			"--max-connections-per-user=4", "--max-frames-per-second=20", "--max-bytes-per-second=65536",
@@ -65,15 +65,18 @@ func TestSettingsOfMessagesGoToGatewayAndPresence(t *testing.T) {
 	}
 }
 
-func TestKeyOfTheWebhookIsMounted(t *testing.T) {
+func TestSecretsOfTheWebhookAreMounted(t *testing.T) {
 	im := sample(t, "../../api/v1alpha1/testdata/accepted/webhook-whole.yaml")
 	d := find[*appsv1ac.DeploymentApplyConfiguration](t, composed(t, im), im.Name+"-gateway")
+	mounted := map[string]string{}
 	for _, v := range d.Spec.Template.Spec.Volumes {
-		if *v.Name == "webhook" && *v.Secret.SecretName == "hook" {
-			return
+		if v.Secret != nil {
+			mounted[*v.Name] = *v.Secret.SecretName
 		}
 	}
-	t.Error("no volume for the Secret hook")
+	if mounted["webhook"] != "hook" || mounted["auth-ca"] != "our-ca" {
+		t.Errorf("the Secrets are mounted as %v", mounted)
+	}
 }
 
 // What is set to what it is anyway, or not set, replaces no pods.

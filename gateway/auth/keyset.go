@@ -41,6 +41,7 @@ type KeySetConfig struct {
 	// URL of the JSON Web Key Set, such as https://id.example.com/.well-known/jwks.json. Required. Redirects are not
 	// followed.
 	URL string
+	Service
 	// Logger; nil means no logs.
 	Logger *slog.Logger
 
@@ -53,7 +54,7 @@ type KeySetConfig struct {
 type KeySet struct {
 	// Fixed after construction.
 	url    string
-	client *http.Client
+	caller *caller
 	logger *slog.Logger
 	now    func() time.Time
 
@@ -78,7 +79,11 @@ func NewKeySet(cfg KeySetConfig) (*KeySet, error) {
 	if err := checkURL(cfg.URL); err != nil {
 		return nil, fmt.Errorf("the URL of the key set: %w", err)
 	}
-	s := &KeySet{url: cfg.URL, client: newClient(fetchTimeout, 0), logger: cfg.Logger, now: cfg.now}
+	caller, err := newCaller(cfg.Service, "jwks", fetchTimeout, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := &KeySet{url: cfg.URL, caller: caller, logger: cfg.Logger, now: cfg.now}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -190,7 +195,7 @@ func (s *KeySet) fetch(ctx context.Context) ([]publicKey, error) {
 		return nil, errors.New("the URL cannot be used")
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	status, body, err := do(s.client, req, maxKeySetBytes)
+	status, body, err := s.caller.do(req, maxKeySetBytes)
 	if err != nil {
 		return nil, err
 	}

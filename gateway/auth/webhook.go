@@ -36,6 +36,7 @@ const (
 type WebhookConfig struct {
 	// URL is where requests are posted. Required. Redirects are not followed.
 	URL string
+	Service
 	// Timeout is how long an answer may take. Zero means 3 s.
 	Timeout time.Duration
 	// CacheFor is how long a positive answer is used again for the same token, device, platform and address, so that a
@@ -61,7 +62,7 @@ type WebhookConfig struct {
 type Webhook struct {
 	// Fixed after construction.
 	url    string
-	client *http.Client
+	caller *caller
 	secret Keys
 	now    func() time.Time
 	cache  *cache
@@ -83,7 +84,11 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	return &Webhook{url: cfg.URL, client: newClient(cfg.Timeout, maxConnsPerHost), secret: cfg.Secret, now: cfg.now,
+	caller, err := newCaller(cfg.Service, "webhook", cfg.Timeout, maxConnsPerHost)
+	if err != nil {
+		return nil, err
+	}
+	return &Webhook{url: cfg.URL, caller: caller, secret: cfg.Secret, now: cfg.now,
 		cache: newCache(cfg.CacheFor)}, nil
 }
 
@@ -136,7 +141,7 @@ func (w *Webhook) ask(ctx context.Context, body []byte) (Identity, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	w.sign(req, body)
-	status, answer, err := do(w.client, req, maxAnswerBytes)
+	status, answer, err := w.caller.do(req, maxAnswerBytes)
 	switch {
 	case err != nil:
 		return Identity{}, fmt.Errorf("ask the auth webhook: %w", err)

@@ -79,7 +79,7 @@ func (h *hook) authenticator(t *testing.T, change ...func(*WebhookConfig)) *Webh
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.client.CloseIdleConnections)
+	t.Cleanup(w.caller.client.CloseIdleConnections)
 	return w
 }
 

@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"crypto/x509"
 	"context"
 	"errors"
 	"fmt"
@@ -96,4 +97,17 @@ func Report(stderr io.Writer, name string, err error) int {
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return exitFailed
 	}
+}
+
+// CertPool reads the certificates that a flag names a PEM file of.
+func CertPool(flag, file string) (*x509.CertPool, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, Configf("%s: %w", flag, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, Configf("%s: %s holds no PEM certificate", flag, file)
+	}
+	return pool, nil
 }

@@ -3,7 +3,6 @@ package redisflags
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
@@ -50,7 +49,7 @@ func (f *Flags) Config() (store.Config, error) {
 	if f.TLS {
 		cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		if f.CAFile != "" {
-			pool, err := readCAs(f.CAFile)
+			pool, err := cli.CertPool("--redis-ca-file", f.CAFile)
 			if err != nil {
 				return store.Config{}, err
 			}
@@ -90,16 +89,4 @@ func readUsername(dir string) (string, error) {
 		return "", nil
 	}
 	return strings.TrimSpace(string(data)), err
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, cli.Configf("--redis-ca-file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, cli.Configf("--redis-ca-file: %s holds no PEM certificate", file)
-	}
-	return pool, nil
 }

@@ -34,6 +34,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GatewayServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayStatus"):
 		return &apiv1alpha1.GatewayStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Hooks"):
+		return &apiv1alpha1.HooksApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IMCluster"):
 		return &apiv1alpha1.IMClusterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IMClusterSpec"):

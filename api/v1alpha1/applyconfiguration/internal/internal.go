@@ -65,6 +65,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: onlineList
       type:
         scalar: boolean
+    - name: presence
+      type:
+        scalar: boolean
 - name: com.github.imcluster.imcluster.api.v1alpha1.DeletionPolicy
   scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Drain
@@ -168,6 +171,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: perUser
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.Rate
+    - name: subscriptionsPerConnection
+      type:
+        scalar: numeric
     - name: trustedProxies
       type:
         list:
@@ -209,6 +215,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: updatedReplicas
       type:
         scalar: numeric
+- name: com.github.imcluster.imcluster.api.v1alpha1.Hooks
+  map:
+    fields:
+    - name: secretRef
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
+    - name: timeoutSeconds
+      type:
+        scalar: numeric
+    - name: url
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.URL
 - name: com.github.imcluster.imcluster.api.v1alpha1.IMCluster
   map:
     fields:
@@ -314,6 +332,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.imcluster.imcluster.api.v1alpha1.JWKS
   map:
     fields:
+    - name: caSecretRef
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
     - name: url
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.URL
@@ -396,6 +417,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: graceSeconds
       type:
         scalar: numeric
+    - name: hooks
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.Hooks
     - name: lastSeenRetentionSeconds
       type:
         scalar: numeric
@@ -520,6 +544,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.imcluster.imcluster.api.v1alpha1.Webhook
   map:
     fields:
+    - name: caSecretRef
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.SecretReference
     - name: cacheSeconds
       type:
         scalar: numeric

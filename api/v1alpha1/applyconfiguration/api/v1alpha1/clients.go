@@ -13,6 +13,10 @@ type ClientsApplyConfiguration struct {
 	Broadcast *bool `json:"broadcast,omitempty"`
 	// onlineList lets every client ask who is online. Default false.
 	OnlineList *bool `json:"onlineList,omitempty"`
+	// presence lets every client ask how users are whose ids it knows, and
+	// subscribe to them. Users who set the status invisible look offline.
+	// Default true.
+	Presence *bool `json:"presence,omitempty"`
 	// groups lets clients make groups and change those that they own. Without,
 	// only back ends may; members send to their groups all the same. Default
 	// true.
@@ -38,6 +42,14 @@ func (b *ClientsApplyConfiguration) WithBroadcast(value bool) *ClientsApplyConfi
 // If called multiple times, the OnlineList field is set to the value of the last call.
 func (b *ClientsApplyConfiguration) WithOnlineList(value bool) *ClientsApplyConfiguration {
 	b.OnlineList = &value
+	return b
+}
+
+// WithPresence sets the Presence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Presence field is set to the value of the last call.
+func (b *ClientsApplyConfiguration) WithPresence(value bool) *ClientsApplyConfiguration {
+	b.Presence = &value
 	return b
 }
 

@@ -31,6 +31,9 @@ type GatewayLimitsApplyConfiguration struct {
 	// and begun KiB of its content. Messages from back ends have no limit.
 	// Default 20000.
 	GroupRecipientsPerSecond *int32 `json:"groupRecipientsPerSecond,omitempty"`
+	// subscriptionsPerConnection is how many users one connection may subscribe
+	// to, and ask for at once. Default 1000.
+	SubscriptionsPerConnection *int32 `json:"subscriptionsPerConnection,omitempty"`
 	// perAddress is what one client address may do on one gateway pod. Of an
 	// IPv6 address the first 64 bits count. Behind a company's or a mobile
 	// network there may be thousands of users with one address. If unset, there
@@ -86,6 +89,14 @@ func (b *GatewayLimitsApplyConfiguration) WithGroupsPerUser(value int32) *Gatewa
 // If called multiple times, the GroupRecipientsPerSecond field is set to the value of the last call.
 func (b *GatewayLimitsApplyConfiguration) WithGroupRecipientsPerSecond(value int32) *GatewayLimitsApplyConfiguration {
 	b.GroupRecipientsPerSecond = &value
+	return b
+}
+
+// WithSubscriptionsPerConnection sets the SubscriptionsPerConnection field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SubscriptionsPerConnection field is set to the value of the last call.
+func (b *GatewayLimitsApplyConfiguration) WithSubscriptionsPerConnection(value int32) *GatewayLimitsApplyConfiguration {
+	b.SubscriptionsPerConnection = &value
 	return b
 }
 

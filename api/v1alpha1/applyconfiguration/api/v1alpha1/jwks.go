@@ -18,6 +18,11 @@ type JWKSApplyConfiguration struct {
 	// are not followed. Use https: whoever can change what is fetched over http
 	// can log in as anybody.
 	URL *apiv1alpha1.URL `json:"url,omitempty"`
+	// caSecretRef names a Secret with the certificate of the authority to trust
+	// for url in "ca.crt". If unset, the authorities of the data-plane image are
+	// trusted. A change of the Secret's content takes effect when the pods are
+	// replaced.
+	CASecretRef *SecretReferenceApplyConfiguration `json:"caSecretRef,omitempty"`
 }
 
 // JWKSApplyConfiguration constructs a declarative configuration of the JWKS type for use with
@@ -31,5 +36,13 @@ func JWKS() *JWKSApplyConfiguration {
 // If called multiple times, the URL field is set to the value of the last call.
 func (b *JWKSApplyConfiguration) WithURL(value apiv1alpha1.URL) *JWKSApplyConfiguration {
 	b.URL = &value
+	return b
+}
+
+// WithCASecretRef sets the CASecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CASecretRef field is set to the value of the last call.
+func (b *JWKSApplyConfiguration) WithCASecretRef(value *SecretReferenceApplyConfiguration) *JWKSApplyConfiguration {
+	b.CASecretRef = value
 	return b
 }

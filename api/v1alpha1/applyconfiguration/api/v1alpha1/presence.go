@@ -32,6 +32,9 @@ type PresenceApplyConfiguration struct {
 	// Service. If unset, they cannot. A change replaces the presence pods one
 	// after the other.
 	LeanCloud *LeanCloudApplyConfiguration `json:"leancloud,omitempty"`
+	// hooks tell a back end who comes online and goes offline. If unset, nobody
+	// is told. A change replaces the presence pods one after the other.
+	Hooks *HooksApplyConfiguration `json:"hooks,omitempty"`
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of
@@ -83,6 +86,14 @@ func (b *PresenceApplyConfiguration) WithAPIKeySecretRef(value *SecretReferenceA
 // If called multiple times, the LeanCloud field is set to the value of the last call.
 func (b *PresenceApplyConfiguration) WithLeanCloud(value *LeanCloudApplyConfiguration) *PresenceApplyConfiguration {
 	b.LeanCloud = value
+	return b
+}
+
+// WithHooks sets the Hooks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hooks field is set to the value of the last call.
+func (b *PresenceApplyConfiguration) WithHooks(value *HooksApplyConfiguration) *PresenceApplyConfiguration {
+	b.Hooks = value
 	return b
 }
 

@@ -17,6 +17,11 @@ type WebhookApplyConfiguration struct {
 	// Anything else lets the client try again. Redirects are not followed. Any
 	// address that the pods can reach may be given, also one inside the cluster.
 	URL *apiv1alpha1.URL `json:"url,omitempty"`
+	// caSecretRef names a Secret with the certificate of the authority to trust
+	// for url in "ca.crt". If unset, the authorities of the data-plane image are
+	// trusted. A change of the Secret's content takes effect when the pods are
+	// replaced.
+	CASecretRef *SecretReferenceApplyConfiguration `json:"caSecretRef,omitempty"`
 	// timeoutSeconds is how long an answer may take, in seconds. Default 3. At
 	// most 9, because a client has 10 s to log in.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
@@ -43,6 +48,14 @@ func Webhook() *WebhookApplyConfiguration {
 // If called multiple times, the URL field is set to the value of the last call.
 func (b *WebhookApplyConfiguration) WithURL(value apiv1alpha1.URL) *WebhookApplyConfiguration {
 	b.URL = &value
+	return b
+}
+
+// WithCASecretRef sets the CASecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CASecretRef field is set to the value of the last call.
+func (b *WebhookApplyConfiguration) WithCASecretRef(value *SecretReferenceApplyConfiguration) *WebhookApplyConfiguration {
+	b.CASecretRef = value
 	return b
 }
 
