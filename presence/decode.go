@@ -40,7 +40,7 @@ func parseBatch(ids []string, body string) ([]string, error) {
 }
 
 // kinds are what fields of bodies are, for who got one wrong; the others are strings.
-var kinds = map[string]string{"users": "a list of strings", "members": "a list of strings", "everyone": "true or false"}
+var kinds = map[string]string{"users": "a list of strings", "members": "a list of strings", "everyone": "true or false", "all": "true or false"}
 
 // parseObject reads a body into a struct, and describes what is wrong with it.
 func parseObject(body []byte, into any, example string) error {

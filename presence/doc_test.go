@@ -1,6 +1,7 @@
 package presence_test
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"os"
@@ -22,7 +23,7 @@ func examples(t *testing.T) (list []example) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fenced := regexp.MustCompile("(?s)```sh\n(curl .*?)```\n```json\n(.*?)```")
+	fenced := regexp.MustCompile("(?s)```sh\n(curl .*?)```\n```(?:json|text)\n(.*?)```")
 	for _, m := range fenced.FindAllStringSubmatch(string(page), -1) {
 		list = append(list, example{strings.ReplaceAll(m[1], "\\\n", ""), strings.TrimSpace(m[2])})
 	}
@@ -57,7 +58,7 @@ func runExamples(t *testing.T, embedded bool) {
 		t.Fatal(err)
 	}
 	for _, e := range list {
-		if strings.Contains(e.command, "/v1/groups --json") {
+		if strings.Contains(e.command, `/v1/groups --json '{"group":"team"`) {
 			if err := presence.DeleteGroup(t.Context(), "team"); err != nil {
 				t.Fatal(err)
 			}
@@ -75,9 +76,11 @@ func runExamples(t *testing.T, embedded bool) {
 func curl(t *testing.T, command string, variables map[string]string) string {
 	t.Helper()
 	words := shellWords(t, command, variables)
-	method, target, body, header := "", "", "", http.Header{}
+	method, target, body, header, stream := "", "", "", http.Header{}, false
 	for i := 1; i < len(words); i++ {
 		switch words[i] {
+		case "-N":
+			stream = true
 		case "-X":
 			i++
 			method = words[i]
@@ -106,11 +109,31 @@ func curl(t *testing.T, command string, variables map[string]string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if stream {
+		return firstEvent(t, resp.Body)
+	}
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(answer)
+}
+
+// firstEvent returns the first event of a stream that does not end.
+func firstEvent(t *testing.T, stream io.Reader) string {
+	t.Helper()
+	var event []string
+	for lines := bufio.NewScanner(stream); lines.Scan(); {
+		switch line := lines.Text(); {
+		case strings.HasPrefix(line, ":"):
+		case line != "":
+			event = append(event, line)
+		case event != nil:
+			return strings.Join(event, "\n")
+		}
+	}
+	t.Fatal("the stream ended before its first event")
+	return ""
 }
 
 // shellWords splits a command as a shell does, as far as the page uses it: quotes and variables.

@@ -1,11 +1,13 @@
 package presence
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
 	"github.com/tidwall/gjson"
 
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -17,28 +19,32 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 
 func appendUserAnswer(b []byte, u *store.User, asOf time.Time, degraded bool) []byte {
 	b = appendUser(b, u)
-	b = b[:len(b)-1] // reopen the object
+	b[len(b)-1] = ',' // reopens the object
 	return appendFreshness(b, asOf, degraded)
 }
 
 func appendBatchAnswer(b []byte, users []store.User, asOf time.Time, degraded bool) []byte {
-	b = append(b, `{"users":[`...)
+	b = appendUsers(append(b, `{"users":`...), users)
+	return appendFreshness(append(b, ','), asOf, degraded)
+}
+
+func appendUsers(b []byte, users []store.User) []byte {
+	b = append(b, '[')
 	for i := range users {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendUser(b, &users[i])
 	}
-	b = append(b, ']')
-	return appendFreshness(b, asOf, degraded)
+	return append(b, ']')
 }
 
-// appendFreshness ends an answer with how far it can be believed.
+// appendFreshness ends an object with how far it can be believed.
 func appendFreshness(b []byte, asOf time.Time, degraded bool) []byte {
 	if asOf.IsZero() { // nothing was read
 		asOf = time.Now()
 	}
-	b = appendTime(append(b, `,"asOf":`...), asOf)
+	b = appendTime(append(b, `"asOf":`...), asOf)
 	b = append(b, `,"degraded":`...)
 	return append(strconv.AppendBool(b, degraded), '}')
 }
@@ -46,6 +52,12 @@ func appendFreshness(b []byte, asOf time.Time, degraded bool) []byte {
 func appendUser(b []byte, u *store.User) []byte {
 	b = appendString(append(b, `{"user":`...), u.ID)
 	b = appendString(append(b, `,"state":`...), string(u.State))
+	if u.State == store.Online {
+		b = appendString(append(b, `,"status":`...), cmp.Or(u.Status, feed.ShowOnline))
+		if u.Text != "" {
+			b = appendString(append(b, `,"text":`...), u.Text)
+		}
+	}
 	if u.State == store.Unknown {
 		b = appendString(append(b, `,"reason":`...), string(u.Reason))
 	}
@@ -84,7 +96,7 @@ func appendPage(b []byte, p *store.Page) []byte {
 	if p.Next != "" {
 		b = appendString(append(b, `,"nextCursor":`...), p.Next)
 	}
-	return appendFreshness(b, p.AsOf, p.Degraded)
+	return appendFreshness(append(b, ','), p.AsOf, p.Degraded)
 }
 
 func appendCounts(b []byte, c *store.Counts) []byte {
@@ -99,7 +111,7 @@ func appendCounts(b []byte, c *store.Counts) []byte {
 		b = strconv.AppendInt(append(b, `,"sessions":`...), int64(g.Sessions), 10)
 		b = append(b, '}')
 	}
-	b = append(b, ']')
+	b = append(b, ']', ',')
 	return appendFreshness(b, c.AsOf, c.Degraded)
 }
 

@@ -39,6 +39,7 @@ const (
 	codeUnsupportedMedia = "unsupported_media_type"
 	codeMailboxFull      = "mailbox_full"
 	codeStoreFull        = "store_full"
+	codeTooManyWatches   = "too_many_watches"
 	codeUnavailable      = "unavailable"
 	codeInternal         = "internal"
 )
@@ -142,7 +143,7 @@ func (s *Server) observe(path string, h handler) http.Handler {
 					writeError(sw, &requestError{http.StatusInternalServerError, codeInternal, "a fault of the server; see its log"})
 				}
 			}
-			s.telem.finish(ctx, span, r.Method, path, sw.status, time.Since(start))
+			s.telem.finish(ctx, span, r.Method, path, sw, time.Since(start))
 		}()
 		if err := h(sw, r.WithContext(ctx)); err != nil {
 			s.fail(sw, r, path, err)
@@ -255,6 +256,8 @@ type statusWriter struct {
 	http.ResponseWriter
 	status int
 	wrote  bool
+	// streams: the answer goes on for as long as the caller likes, which is no measure of the server.
+	streams bool
 }
 
 func (w *statusWriter) WriteHeader(status int) {

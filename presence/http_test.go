@@ -131,7 +131,7 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 		name, method, target, body, want string
 	}{
 		{"online", "GET", "/v1/presence/on1", "",
-			`{"user":"on1","state":"online","devices":[{"id":"phone","platform":"ios","gateway":"gw-1","loginTime":"2026-03-01T12:00:00.250Z"}],"asOf":"2026-03-01T12:00:00.250Z","degraded":false}`},
+			`{"user":"on1","state":"online","status":"online","devices":[{"id":"phone","platform":"ios","gateway":"gw-1","loginTime":"2026-03-01T12:00:00.250Z"}],"asOf":"2026-03-01T12:00:00.250Z","degraded":false}`},
 		{"offline", "GET", "/v1/presence/off", "",
 			`{"user":"off","state":"offline","lastSeen":"2026-03-01T12:00:00.000Z","devices":[],"asOf":"2026-03-01T12:00:00.250Z","degraded":false}`},
 		{"never seen", "GET", "/v1/presence/x", "",

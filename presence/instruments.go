@@ -33,6 +33,9 @@ type instruments struct {
 	answers  metric.Int64Counter
 	degraded metric.Int64Counter
 
+	watches metric.Int64UpDownCounter
+	events  metric.Int64Counter
+
 	messages    metric.Float64Histogram
 	groups      metric.Int64Counter
 	revocations metric.Int64Counter
@@ -43,7 +46,7 @@ type instruments struct {
 func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider, m model) (*instruments, error) {
 	meter := meters.Meter(scope)
 	i := &instruments{tracer: tracers.Tracer(scope)}
-	var errs [10]error
+	var errs [12]error
 	i.duration, errs[0] = meter.Float64Histogram("imcluster_presence_request_duration", metric.WithUnit("s"),
 		metric.WithDescription("Time to answer HTTP requests, by route, method and status code."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5))
@@ -61,6 +64,10 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider, m
 		metric.WithDescription("Requests to change groups, by change and result."))
 	i.revocations, errs[9] = meter.Int64Counter("imcluster_presence_revocations",
 		metric.WithDescription("Requests to disconnect, by scope and result."))
+	i.watches, errs[10] = meter.Int64UpDownCounter("imcluster_presence_watches",
+		metric.WithDescription("Watches by Server-Sent Events that are open."))
+	i.events, errs[11] = meter.Int64Counter("imcluster_presence_watch_events",
+		metric.WithDescription("Events that watches were sent, by kind: snapshot, change, bookmark."))
 	var users, sessions metric.Int64ObservableGauge
 	users, errs[4] = meter.Int64ObservableGauge("imcluster_online_users",
 		metric.WithDescription("Users online in the whole IMCluster."))
@@ -85,10 +92,13 @@ func (i *instruments) startSpan(r *http.Request, path string) (context.Context, 
 	return i.tracer.Start(ctx, known(r.Method)+" "+path, trace.WithSpanKind(trace.SpanKindServer))
 }
 
-func (i *instruments) finish(ctx context.Context, span trace.Span, method, path string, status int, took time.Duration) {
+func (i *instruments) finish(ctx context.Context, span trace.Span, method, path string, answer *statusWriter, took time.Duration) {
+	status := answer.status
 	attrs := []attribute.KeyValue{
 		attribute.String("method", known(method)), attribute.String("route", path), attribute.String("code", strconv.Itoa(status))}
-	i.duration.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
+	if !answer.streams {
+		i.duration.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
+	}
 	if span.IsRecording() {
 		span.SetAttributes(semconv.HTTPRequestMethodKey.String(known(method)), semconv.HTTPRoute(path), semconv.HTTPResponseStatusCode(status))
 		if status >= http.StatusInternalServerError {
@@ -162,6 +172,11 @@ func (i *instruments) count(ctx context.Context, users int, counts *briefCounts,
 			i.answers.Add(ctx, n, outcomes[b])
 		}
 	}
+}
+
+// told counts an event of a watch.
+func (i *instruments) told(ctx context.Context, e *replica.Event) {
+	i.events.Add(ctx, 1, metric.WithAttributes(attribute.String("kind", eventKind(e))))
 }
 
 // What a message is sent to, the label target of the messages metric.

@@ -87,7 +87,7 @@ func (s *Server) answerOnOff(w http.ResponseWriter, r *http.Request) error {
 		return &leanError{http.StatusUnauthorized, http.StatusUnauthorized,
 			"Unauthorized. Send X-LC-Id with the app id, and X-LC-Key or X-LC-Sign with the app key."}
 	}
-	body, err := readAny(w, r, s.maxBatchBytes())
+	body, err := readAny(w, r, maxListBytes(s.cfg.MaxQueryUsers))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,7 +68,7 @@ func (s *Server) batchGet(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	body, err := readText(w, r, s.maxBatchBytes())
+	body, err := readText(w, r, maxListBytes(s.cfg.MaxQueryUsers))
 	if err != nil {
 		return err
 	}
@@ -91,12 +92,6 @@ func (s *Server) batchGet(w http.ResponseWriter, r *http.Request) error {
 	s.telem.answered(r.Context(), users, degraded)
 	respond(w, func(b []byte) []byte { return appendBatchAnswer(b, users, asOf, degraded) })
 	return nil
-}
-
-// maxBatchBytes is what the largest batch can take: every byte of every id escaped as \u00xx.
-func (s *Server) maxBatchBytes() int64 {
-	const escaped, punctuation, rest = 6, 8, 1 << 10
-	return int64(s.cfg.MaxQueryUsers)*(escaped*wire.MaxUserID+punctuation) + rest
 }
 
 func (s *Server) listOnline(w http.ResponseWriter, r *http.Request) error {
@@ -136,6 +131,17 @@ func (s *Server) countOnline(w http.ResponseWriter, r *http.Request) error {
 // parameters returns the query parameters, which must be among the known ones and occur once. A mistyped one must not
 // look as if it had an effect.
 func parameters(r *http.Request, known ...string) (url.Values, error) {
+	values, err := parametersOf(r, known...)
+	for name, v := range values {
+		if len(v) > 1 {
+			return nil, invalid("%s: is given more than once", name)
+		}
+	}
+	return values, err
+}
+
+// parametersOf is parameters, which may be repeated.
+func parametersOf(r *http.Request, known ...string) (url.Values, error) {
 	if r.URL.RawQuery == "" {
 		return nil, nil
 	}
@@ -143,17 +149,10 @@ func parameters(r *http.Request, known ...string) (url.Values, error) {
 	if err != nil {
 		return nil, invalid("the query string is malformed: %v", err)
 	}
-next:
-	for name, v := range values {
-		for _, k := range known {
-			if name == k {
-				if len(v) > 1 {
-					return nil, invalid("%s: is given more than once", name)
-				}
-				continue next
-			}
+	for name := range values {
+		if !slices.Contains(known, name) {
+			return nil, invalid("%q is not a parameter of this path; there are: %s", name, orNone(known))
 		}
-		return nil, invalid("%q is not a parameter of this path; there are: %s", name, orNone(known))
 	}
 	return values, nil
 }

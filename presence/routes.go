@@ -25,6 +25,8 @@ func (s *Server) publicRoutes() []route {
 	routes := []route{
 		keyed(http.MethodGet, "/v1/presence/{user}", s.getUser),
 		keyed(http.MethodPost, "/v1/presence:batchGet", s.batchGet),
+		keyed(http.MethodGet, "/v1/presence:watch", s.watch),
+		keyed(http.MethodPost, "/v1/presence:watch", s.watch),
 		keyed(http.MethodGet, "/v1/online", s.listOnline),
 		keyed(http.MethodGet, "/v1/online/count", s.countOnline),
 		keyed(http.MethodPost, "/v1/messages", s.sendMessage),

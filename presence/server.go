@@ -27,6 +27,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultMaxQueryUsers = 5000
+	DefaultMaxWatchUsers = 5000
 	DefaultQueryTimeout  = 2 * time.Second
 	DefaultSendTimeout   = 12 * time.Second
 )
@@ -65,6 +66,8 @@ type Config struct {
 	Hooks Hooks
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
+	// MaxWatchUsers is how many users a watch may be for; zero means 5,000.
+	MaxWatchUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
 	// SendTimeout is how long a gateway may take to send a message; zero means 12 s: for a group it asks Redis twice, and waits 5 s
@@ -94,8 +97,11 @@ type Server struct {
 	publisher publisher // nil without a peer key
 	closePeer func()    // ends the publisher
 
-	stopping atomic.Bool
-	outage   atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
+	// serving ends when the listeners close: whoever watches is asked to come back.
+	serving     context.Context
+	stopServing context.CancelFunc
+	stopping    atomic.Bool
+	outage      atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
 }
 
 // New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
@@ -114,6 +120,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
+	cfg.MaxWatchUsers = cmp.Or(cfg.MaxWatchUsers, DefaultMaxWatchUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, DefaultSendTimeout)
 	cfg.Store.Owner = cmp.Or(cfg.Store.Owner, cfg.Cluster)
@@ -131,6 +138,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Store.Meter = cfg.Meters
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}, closePeer: func() {}}
+	s.serving, s.stopServing = context.WithCancel(context.Background())
 	if cfg.PeerKey != nil {
 		p := peer.NewPublisher(peer.PublisherConfig{Cluster: cfg.Cluster, Keys: cfg.PeerKey, Gateways: s.gateways, Logger: cfg.Logger})
 		s.publisher, s.closePeer = p, p.Close
@@ -207,6 +215,7 @@ func (s *Server) eachEndpoint(f func(*endpoint)) {
 
 // Close releases the addresses of a server that was never run.
 func (s *Server) Close() {
+	s.stopServing()
 	s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
 	s.closePeer()
 }
@@ -275,6 +284,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
 	defer cancel()
+	s.stopServing()
 	s.eachEndpoint(func(e *endpoint) {
 		if err := e.server.Shutdown(ctx); err != nil {
 			s.log.Warn("requests were cut off", "address", e.addr().String(), "error", err)

@@ -35,6 +35,7 @@ type command struct {
 	Messages redisflags.Messages `embed:""`
 
 	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
+	MaxWatchUsers     int           `default:"5000" help:"How many users a watch may be for."`
 	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
 	Grace             time.Duration `default:"10s" help:"How long users of a dead gateway are shown online after its last sign of life. The same for all gateways and presence pods."`
 	LeaseTTL          time.Duration `name:"lease-ttl" default:"15s" help:"How long a gateway that cannot be heard is believed to be alive. The same for all gateways and presence pods."`
@@ -83,13 +84,16 @@ func (c *command) config() (presence.Config, error) {
 	if c.MaxQueryUsers < 1 {
 		return presence.Config{}, cli.Configf("--max-query-users must be at least 1")
 	}
+	if c.MaxWatchUsers < 1 {
+		return presence.Config{}, cli.Configf("--max-watch-users must be at least 1")
+	}
 	log, err := telemetry.NewLogger(os.Stdout, c.LogLevel)
 	if err != nil {
 		return presence.Config{}, cli.Configf("--log-level: %w", err)
 	}
 	cfg := presence.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen,
-		MaxQueryUsers: c.MaxQueryUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
+		MaxQueryUsers: c.MaxQueryUsers, MaxWatchUsers: c.MaxWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
 	}
 	if cfg.Store, err = c.Redis.Config(); err != nil {
 		return presence.Config{}, err
