@@ -19,6 +19,7 @@ type model interface {
 	Incarnations(ctx context.Context) (list []store.Incarnation, degraded bool, err error)
 	Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs []string) (fenced, unknown []store.Epoch, err error)
 	Gateways() []store.Peer
+	externals
 
 	CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (store.Group, error)
 	AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)

@@ -27,7 +27,6 @@ import (
 // Defaults of Config.
 const (
 	DefaultMaxQueryUsers = 5000
-	DefaultMaxWatchUsers = 5000
 	DefaultQueryTimeout  = 2 * time.Second
 	DefaultSendTimeout   = 12 * time.Second
 )
@@ -49,8 +48,8 @@ const (
 type Config struct {
 	// Listen is host:port of the public API. Port 0 picks a free one; see [Server.Addr].
 	Listen string
-	// InternalListen and OpsListen are host:port of the other listeners. Empty means that they are not served.
-	InternalListen, OpsListen string
+	// InternalListen, OpsListen and GRPCListen are host:port of the other listeners. Empty means that they are not served.
+	InternalListen, OpsListen, GRPCListen string
 	// Store says where Redis is. Its logger and meter are those of this Config unless set.
 	Store store.Config
 	// APIKey is what callers of the public API authenticate with.
@@ -62,11 +61,13 @@ type Config struct {
 	Cluster string
 	// LeanCloud lets clients of LeanCloud ask who is online; not if its AppID is empty.
 	LeanCloud LeanCloud
+	// OpenUserStatus lets anybody who reaches the gRPC listener call pb.UserStatus, and no other service, without a key.
+	OpenUserStatus bool
 	// Hooks tell a back end who comes online and goes offline.
 	Hooks Hooks
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
-	// MaxWatchUsers is how many users a watch may be for; zero means 5,000.
+	// MaxWatchUsers is how many users a watch over gRPC may list; zero means 1,000,000.
 	MaxWatchUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
@@ -91,17 +92,15 @@ type Server struct {
 	replica  *replica.Replica
 	telem    *instruments
 	public   *endpoint
-	internal *endpoint // nil if not served
-	ops      *endpoint // nil if not served
+	internal *endpoint    // nil if not served
+	ops      *endpoint    // nil if not served
+	rpc      *rpcEndpoint // nil if not served
 
 	publisher publisher // nil without a peer key
 	closePeer func()    // ends the publisher
 
-	// serving ends when the listeners close: whoever watches is asked to come back.
-	serving     context.Context
-	stopServing context.CancelFunc
-	stopping    atomic.Bool
-	outage      atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
+	stopping atomic.Bool
+	outage   atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
 }
 
 // New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
@@ -120,7 +119,6 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
-	cfg.MaxWatchUsers = cmp.Or(cfg.MaxWatchUsers, DefaultMaxWatchUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, DefaultSendTimeout)
 	cfg.Store.Owner = cmp.Or(cfg.Store.Owner, cfg.Cluster)
@@ -138,7 +136,6 @@ func New(cfg Config) (*Server, error) {
 		cfg.Store.Meter = cfg.Meters
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}, closePeer: func() {}}
-	s.serving, s.stopServing = context.WithCancel(context.Background())
 	if cfg.PeerKey != nil {
 		p := peer.NewPublisher(peer.PublisherConfig{Cluster: cfg.Cluster, Keys: cfg.PeerKey, Gateways: s.gateways, Logger: cfg.Logger})
 		s.publisher, s.closePeer = p, p.Close
@@ -183,9 +180,14 @@ func (s *Server) listen() (err error) {
 		}
 	}
 	if s.cfg.OpsListen != "" {
-		s.ops, err = s.open(s.cfg.OpsListen, s.opsHandler())
+		if s.ops, err = s.open(s.cfg.OpsListen, s.opsHandler()); err != nil {
+			return err
+		}
 	}
-	return err
+	if s.cfg.GRPCListen != "" {
+		return s.openRPC()
+	}
+	return nil
 }
 
 func (s *Server) open(address string, handler http.Handler) (*endpoint, error) {
@@ -215,8 +217,8 @@ func (s *Server) eachEndpoint(f func(*endpoint)) {
 
 // Close releases the addresses of a server that was never run.
 func (s *Server) Close() {
-	s.stopServing()
 	s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
+	s.rpc.close()
 	s.closePeer()
 }
 
@@ -250,7 +252,7 @@ func (s *Server) Run(ctx context.Context) error {
 		stopTending()
 		tasks.Wait()
 	}()
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	tasks.Go(func() {
 		if err := s.tend(tending); err != nil {
 			failed <- err
@@ -263,6 +265,13 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	})
+	if s.rpc != nil {
+		tasks.Go(func() {
+			if err := s.rpc.serve(); err != nil {
+				failed <- err
+			}
+		})
+	}
 	s.log.Info("presence is serving", "address", s.Addr().String())
 
 	var err error
@@ -270,6 +279,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	case <-ctx.Done():
 		s.stopping.Store(true)
+		s.rpc.drain()
 		s.log.Info("presence is stopping", "delay", s.cfg.ShutdownDelay.String())
 		select {
 		case <-time.After(s.cfg.ShutdownDelay):
@@ -284,7 +294,9 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
 	defer cancel()
-	s.stopServing()
+	if s.rpc != nil && s.rpc.server.Stop(ctx) {
+		s.log.Warn("calls were cut off", "address", s.GRPCAddr().String())
+	}
 	s.eachEndpoint(func(e *endpoint) {
 		if err := e.server.Shutdown(ctx); err != nil {
 			s.log.Warn("requests were cut off", "address", e.addr().String(), "error", err)
@@ -308,6 +320,7 @@ func (s *Server) tend(ctx context.Context) error {
 		}
 		defer st.Close()
 		s.model.set(st)
+		s.rpc.setServing()
 		var following sync.WaitGroup
 		following.Go(func() { s.replica.Run(ctx, st) })
 		following.Go(func() {

@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main("presence", "Answers who is online in an IMCluster, and sends messages, over HTTP.", &command{}))
+	os.Exit(cli.Main("presence", "Answers who is online in an IMCluster, and sends messages, over HTTP and gRPC.", &command{}))
 }
 
 // command holds the flags of the program.
@@ -23,6 +23,7 @@ type command struct {
 	Listen         string `default:":8080" help:"Address of the public API."`
 	InternalListen string `default:":8082" help:"Address of the API for the operator, which takes the peer key."`
 	OpsListen      string `default:":8081" help:"Address of /livez, /readyz and /metrics."`
+	GRPCListen     string `name:"grpc-listen" default:":9090" help:"Address of the API over gRPC."`
 
 	APIKeyDir  string `name:"api-key-dir" required:"" placeholder:"DIR" help:"Directory of a mounted Secret whose files 'current' and, optionally, 'previous' are the API keys that are accepted."`
 	PeerKeyDir string `required:"" placeholder:"DIR" help:"The same for the key of the internal API, which is also shown to gateways."`
@@ -31,10 +32,14 @@ type command struct {
 	LeanCloudAppID     string `name:"leancloud-app-id" help:"App id of clients of LeanCloud, which may ask who is online. Unset: they may not."`
 	LeanCloudAppKeyDir string `name:"leancloud-app-key-dir" placeholder:"DIR" help:"Directory of a mounted Secret with their app key, as --api-key-dir has it."`
 
+	UserStatusOpen  bool          `help:"Let anybody call the gRPC service pb.UserStatus without a key, as its published clients do. Only where the network lets nobody else through."`
+	UserStatusLease time.Duration `default:"24h" help:"How long a chat server that registers users through pb.UserStatus is believed to be alive after a call, unless it calls KeepAlive."`
+
 	Redis    redisflags.Flags    `embed:"" prefix:"redis-"`
 	Messages redisflags.Messages `embed:""`
 
 	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
+	MaxWatchUsers     int           `default:"1000000" help:"How many users a watch over gRPC may list."`
 	MaxWatchUsers     int           `default:"5000" help:"How many users a watch may be for."`
 	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
 	Grace             time.Duration `default:"10s" help:"How long users of a dead gateway are shown online after its last sign of life. The same for all gateways and presence pods."`
@@ -71,18 +76,20 @@ func (c *command) Run(ctx context.Context) error {
 
 // config checks the flags.
 func (c *command) config() (presence.Config, error) {
-	for flag, address := range map[string]string{"listen": c.Listen, "internal-listen": c.InternalListen, "ops-listen": c.OpsListen} {
+	for flag, address := range map[string]string{"listen": c.Listen, "internal-listen": c.InternalListen, "ops-listen": c.OpsListen, "grpc-listen": c.GRPCListen} {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return presence.Config{}, cli.Configf("--%s: %q is not [host]:port", flag, address)
 		}
 	}
-	for flag, d := range map[string]time.Duration{"last-seen-retention": c.LastSeenRetention, "grace": c.Grace, "lease-ttl": c.LeaseTTL} {
+	for flag, d := range map[string]time.Duration{"last-seen-retention": c.LastSeenRetention, "grace": c.Grace, "lease-ttl": c.LeaseTTL, "user-status-lease": c.UserStatusLease} {
 		if d <= 0 {
 			return presence.Config{}, cli.Configf("--%s must be more than zero", flag)
 		}
 	}
-	if c.MaxQueryUsers < 1 {
-		return presence.Config{}, cli.Configf("--max-query-users must be at least 1")
+	for flag, n := range map[string]int{"max-query-users": c.MaxQueryUsers, "max-watch-users": c.MaxWatchUsers} {
+		if n < 1 {
+			return presence.Config{}, cli.Configf("--%s must be at least 1", flag)
+		}
 	}
 	if c.MaxWatchUsers < 1 {
 		return presence.Config{}, cli.Configf("--max-watch-users must be at least 1")
@@ -92,8 +99,8 @@ func (c *command) config() (presence.Config, error) {
 		return presence.Config{}, cli.Configf("--log-level: %w", err)
 	}
 	cfg := presence.Config{
-		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen,
-		MaxQueryUsers: c.MaxQueryUsers, MaxWatchUsers: c.MaxWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
+		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen, GRPCListen: c.GRPCListen,
+		OpenUserStatus: c.UserStatusOpen, MaxQueryUsers: c.MaxQueryUsers, MaxWatchUsers: c.MaxWatchUsers, MaxWatchUsers: c.MaxWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
 	}
 	if cfg.Store, err = c.Redis.Config(); err != nil {
 		return presence.Config{}, err
@@ -102,7 +109,7 @@ func (c *command) config() (presence.Config, error) {
 		return presence.Config{}, err
 	}
 	cfg.Cluster, cfg.Store.Retention = c.ClusterUID, c.LastSeenRetention
-	cfg.Store.LeaseTTL, cfg.Store.Grace = c.LeaseTTL, c.Grace
+	cfg.Store.LeaseTTL, cfg.Store.Grace, cfg.Store.ExternalLease = c.LeaseTTL, c.Grace, c.UserStatusLease
 	if cfg.APIKey, err = secretdir.Open(c.APIKeyDir); err != nil {
 		return presence.Config{}, cli.Configf("--api-key-dir: %w", err)
 	}

@@ -49,6 +49,9 @@ func TestFlagsBecomeConfiguration(t *testing.T) {
 		cfg.InternalListen != ":8082" || cfg.OpsListen != ":8081" || cfg.MaxQueryUsers != 5000 || cfg.ShutdownDelay != 5*time.Second {
 		t.Errorf("got %+v", cfg)
 	}
+	if cfg.GRPCListen != ":9090" || cfg.OpenUserStatus || cfg.MaxWatchUsers != 1_000_000 || cfg.Store.ExternalLease != 24*time.Hour {
+		t.Errorf("got %+v", cfg)
+	}
 	if cfg.LeanCloud.AppID != "app" || string(cfg.LeanCloud.AppKey.Current()) != "key" {
 		t.Errorf("got %+v", cfg.LeanCloud)
 	}
@@ -65,6 +68,9 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		{"--peer-key-dir=" + secret(t, " "), "--peer-key-dir: read secret"},
 		{"--leancloud-app-id=app", "--leancloud-app-id and --leancloud-app-key-dir go together"},
 		{"--max-query-users=0", "--max-query-users must be at least 1"},
+		{"--grpc-listen=9090", `--grpc-listen: "9090" is not [host]:port`},
+		{"--max-watch-users=0", "--max-watch-users must be at least 1"},
+		{"--user-status-lease=0s", "--user-status-lease must be more than zero"},
 		{"--grace=-1s", "--grace must be more than zero"},
 		{"--redis-mode=sentinel", "--redis-master-name is not set"},
 		{"--log-level=loud", "--log-level must be one of"},
