@@ -67,8 +67,8 @@ type Config struct {
 	Hooks Hooks
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
-	// MaxWatchUsers is how many users a watch over gRPC may list; zero means 1,000,000.
-	MaxWatchUsers int
+	// MaxHTTPWatchUsers is how many users a watch over gRPC may list; zero means 1,000,000.
+	MaxHTTPWatchUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
 	// SendTimeout is how long a gateway may take to send a message; zero means 12 s: for a group it asks Redis twice, and waits 5 s

@@ -121,9 +121,9 @@ func (s *Server) watchOf(w http.ResponseWriter, r *http.Request) (q watchRequest
 		return q, nil
 	case len(*q.Users) == 0:
 		return q, invalid("users: is empty")
-	case len(*q.Users) > s.cfg.MaxWatchUsers:
+	case len(*q.Users) > s.cfg.MaxHTTPWatchUsers:
 		return q, &requestError{http.StatusBadRequest, codeTooManyUsers,
-			"users: " + strconv.Itoa(len(*q.Users)) + " are too many; watch at most " + strconv.Itoa(s.cfg.MaxWatchUsers) + " at once"}
+			"users: " + strconv.Itoa(len(*q.Users)) + " are too many; watch at most " + strconv.Itoa(s.cfg.MaxHTTPWatchUsers) + " at once"}
 	}
 	return q, checkUsers("users", *q.Users)
 }
@@ -132,7 +132,7 @@ func (s *Server) watchBody(w http.ResponseWriter, r *http.Request) (q watchReque
 	if _, err := parameters(r); err != nil {
 		return q, err
 	}
-	body, err := readBody(w, r, maxListBytes(s.cfg.MaxWatchUsers))
+	body, err := readBody(w, r, maxListBytes(s.cfg.MaxHTTPWatchUsers))
 	if err != nil {
 		return q, err
 	}

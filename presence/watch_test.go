@@ -272,7 +272,7 @@ func TestWatchWithoutRedisIsRefusedUntilThePodHasSeenOne(t *testing.T) {
 
 func TestMistakesInWatchesAreNamed(t *testing.T) {
 	redis := testredis.Start(t)
-	s := startService(t, redis.Addr, func(c *presence.Config) { c.MaxWatchUsers = 2 })
+	s := startService(t, redis.Addr, func(c *presence.Config) { c.MaxHTTPWatchUsers = 2 })
 	for _, tc := range []struct{ method, target, body, says string }{
 		{"GET", "", "", "send either users"},
 		{"GET", "?user=a&all=true", "", "send either users"},

@@ -39,8 +39,8 @@ type command struct {
 	Messages redisflags.Messages `embed:""`
 
 	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
-	MaxWatchUsers     int           `default:"1000000" help:"How many users a watch over gRPC may list."`
-	MaxWatchUsers     int           `default:"5000" help:"How many users a watch may be for."`
+	MaxHTTPWatchUsers int           `default:"1000000" help:"How many users a watch over gRPC may list."`
+	MaxHTTPWatchUsers int           `name:"max-http-watch-users" default:"5000" help:"How many users a watch over HTTP may be for."`
 	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
 	Grace             time.Duration `default:"10s" help:"How long users of a dead gateway are shown online after its last sign of life. The same for all gateways and presence pods."`
 	LeaseTTL          time.Duration `name:"lease-ttl" default:"15s" help:"How long a gateway that cannot be heard is believed to be alive. The same for all gateways and presence pods."`
@@ -86,13 +86,13 @@ func (c *command) config() (presence.Config, error) {
 			return presence.Config{}, cli.Configf("--%s must be more than zero", flag)
 		}
 	}
-	for flag, n := range map[string]int{"max-query-users": c.MaxQueryUsers, "max-watch-users": c.MaxWatchUsers} {
+	for flag, n := range map[string]int{"max-query-users": c.MaxQueryUsers, "max-http-watch-users": c.MaxHTTPWatchUsers} {
 		if n < 1 {
 			return presence.Config{}, cli.Configf("--%s must be at least 1", flag)
 		}
 	}
-	if c.MaxWatchUsers < 1 {
-		return presence.Config{}, cli.Configf("--max-watch-users must be at least 1")
+	if c.MaxHTTPWatchUsers < 1 {
+		return presence.Config{}, cli.Configf("--max-http-watch-users must be at least 1")
 	}
 	log, err := telemetry.NewLogger(os.Stdout, c.LogLevel)
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *command) config() (presence.Config, error) {
 	}
 	cfg := presence.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen, GRPCListen: c.GRPCListen,
-		OpenUserStatus: c.UserStatusOpen, MaxQueryUsers: c.MaxQueryUsers, MaxWatchUsers: c.MaxWatchUsers, MaxWatchUsers: c.MaxWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
+		OpenUserStatus: c.UserStatusOpen, MaxQueryUsers: c.MaxQueryUsers, MaxHTTPWatchUsers: c.MaxHTTPWatchUsers, MaxHTTPWatchUsers: c.MaxHTTPWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
 	}
 	if cfg.Store, err = c.Redis.Config(); err != nil {
 		return presence.Config{}, err
