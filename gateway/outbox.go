@@ -22,6 +22,8 @@ const (
 	writeBufferSize = 4096
 	// maxQuick is how much may be queued for a writer to write it. A larger frame goes by a vectored write, which may wait.
 	maxQuick = writeBufferSize
+	// writesPerTurn is how often a writer writes to one client while others wait.
+	writesPerTurn = 4
 	// outOverhead is what a queued frame takes besides its data.
 	outOverhead = 32
 )
@@ -121,9 +123,10 @@ func (c *conn) flush() {
 	}
 }
 
-// flushQuick is flush for who must not wait. What the socket does not take at once is left to a worker, as is what is large.
+// flushQuick is flush for a writer, who must not wait. What the socket does not take at once is left to a worker, as is what
+// is large. A client to whom more and more is queued waits for its next turn.
 func (c *conn) flushQuick() {
-	for {
+	for range writesPerTurn {
 		batch, large := c.nextBatch(maxQuick)
 		if large {
 			c.g.workers.run(task{conn: c, write: true})
@@ -140,6 +143,7 @@ func (c *conn) flushQuick() {
 		}
 		c.written(batch, last, cmp.Or(err, failed))
 	}
+	c.g.writers.add(c)
 }
 
 // uncork writes what is corked, a batch; err is why some of it is not.
