@@ -58,6 +58,9 @@ type Config struct {
 	// they may send together; twice a second's worth may come at once. Zero means no limit. Of IPv6 the first 64 bits
 	// count as the address, for that is what one customer of a network gets.
 	MaxConnectionsPerAddress, MaxFramesPerSecondPerAddress, MaxBytesPerSecondPerAddress int
+	// MaxLoginsPerSecondPerAddress is how many logins one client address may try; twice a second's worth may come at once.
+	// Zero means no limit.
+	MaxLoginsPerSecondPerAddress int
 	// TrustedProxies are the networks whose X-Forwarded-For header is believed. Without any, the address of a client is
 	// that of its TCP connection.
 	TrustedProxies []netip.Prefix
@@ -191,7 +194,7 @@ func (c *Config) check() error {
 	case c.MaxBytesPerSecond > 0 && c.MaxBytesPerSecond < c.MaxFrameBytes:
 		return fmt.Errorf("the bytes a second must allow one frame of %d, not %d", c.MaxFrameBytes, c.MaxBytesPerSecond)
 	case min(c.MaxFramesPerSecondPerUser, c.MaxBytesPerSecondPerUser, c.MaxConnectionsPerAddress,
-		c.MaxFramesPerSecondPerAddress, c.MaxBytesPerSecondPerAddress, c.MaxHandshakes) < 0:
+		c.MaxFramesPerSecondPerAddress, c.MaxBytesPerSecondPerAddress, c.MaxHandshakes, c.MaxLoginsPerSecondPerAddress) < 0:
 		return errors.New("limits for users, addresses and handshakes must not be negative")
 	case tooFewBytes(c.MaxBytesPerSecondPerUser, c.MaxFrameBytes), tooFewBytes(c.MaxBytesPerSecondPerAddress, c.MaxFrameBytes):
 		return fmt.Errorf("the bytes a second of a user or an address must allow one frame of %d, not %d", c.MaxFrameBytes,

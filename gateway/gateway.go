@@ -45,6 +45,7 @@ type Gateway struct {
 	// Nil without limits for all connections of a user, or of an address.
 	users     *shares[string]
 	addresses *shares[netip.Addr]
+	logins    *shares[netip.Addr] // counted as frames
 	ctx       context.Context // of logins; ends when the gateway stops
 	cancel    context.CancelFunc
 

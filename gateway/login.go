@@ -111,6 +111,9 @@ func (c *conn) identify(ctx context.Context, fr *wire.Frame) (auth.Identity, err
 	if err := errors.Join(wire.CheckDeviceID(fr.DeviceID), wire.CheckPlatform(fr.Platform)); err != nil {
 		return auth.Identity{}, err
 	}
+	if err := c.takeLogin(); err != nil {
+		return auth.Identity{}, err
+	}
 	ctx, span := c.g.tracer.Start(ctx, "gateway.authenticate")
 	defer span.End()
 	identity, err := c.g.cfg.Auth.Authenticate(ctx, auth.Credentials{

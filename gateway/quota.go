@@ -16,6 +16,7 @@ type quota struct {
 
 	customer  netip.Addr // what limits for the address go by
 	byAddress *share     // nil without such limits
+	logins    *share     // nil without a limit of logins
 
 	// Written by the worker that handles the received frames, with conn.mu held.
 	user     string
@@ -104,17 +105,23 @@ func (g *Gateway) shareLimits() {
 	if cfg.MaxConnectionsPerAddress > 0 || cfg.MaxFramesPerSecondPerAddress > 0 || cfg.MaxBytesPerSecondPerAddress > 0 {
 		g.addresses = newShares[netip.Addr](g.wheel, cfg.MaxFramesPerSecondPerAddress, cfg.MaxBytesPerSecondPerAddress)
 	}
+	if cfg.MaxLoginsPerSecondPerAddress > 0 {
+		g.logins = newShares[netip.Addr](g.wheel, cfg.MaxLoginsPerSecondPerAddress, 0)
+	}
 }
 
 // newQuota returns the quota of a connection from the address, nil if it needs none, and how many connections the address has
 // with it, if they are counted.
 func (g *Gateway) newQuota(address netip.Addr) (q *quota, connections int) {
-	if g.addresses == nil && g.users == nil && len(g.cfg.TrustedProxies) == 0 {
+	if g.addresses == nil && g.users == nil && g.logins == nil && len(g.cfg.TrustedProxies) == 0 {
 		return nil, 0
 	}
 	q = &quota{address: address, customer: customer(address)}
 	if g.addresses != nil {
 		q.byAddress, connections = g.addresses.join(q.customer)
+	}
+	if g.logins != nil {
+		q.logins, _ = g.logins.join(q.customer)
 	}
 	return q, connections
 }
@@ -127,6 +134,9 @@ func (g *Gateway) release(q *quota) {
 	q.released = true
 	if q.byAddress != nil {
 		g.addresses.leave(q.customer)
+	}
+	if q.logins != nil {
+		g.logins.leave(q.customer)
 	}
 	if q.byUser != nil {
 		g.users.leave(q.user)
@@ -166,6 +176,14 @@ func (c *conn) take(size int) (verdict, error) {
 	return allowed, nil
 }
 
+// takeLogin judges a login by the limit of the address, before anybody is asked about its token.
+func (c *conn) takeLogin() error {
+	if c.quota != nil && !c.g.logins.take(c.quota.logins, c.g.wheel.Now(), 0) {
+		return errAddressLogins
+	}
+	return nil
+}
+
 // refund gives back what a frame took that the server itself asked for, such as the acknowledgement of a message: how many
 // of those come is bounded already. It is for the worker that handles the received frames.
 func (c *conn) refund(size int) {
@@ -188,5 +206,6 @@ func (sh *share) refund(size int) {
 var (
 	errTooFast        = wire.Errorf(wire.CodeTooManyFrames, "too many frames or bytes a second; slow down")
 	errUserTooFast    = wire.Errorf(wire.CodeUserLimit, "too many frames or bytes a second over all connections of the user; slow down")
+	errAddressLogins  = wire.Errorf(wire.CodeAddressLimit, "too many logins a second from this address; connect again after delayMs")
 	errAddressTooFast = wire.Errorf(wire.CodeAddressLimit, "too many frames or bytes a second from this address; slow down")
 )

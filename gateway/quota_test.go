@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -64,6 +65,46 @@ func TestAddressWithTooManyConnectionsIsToldByFrameThenByHTTP(t *testing.T) {
 		defer c.ws.Close()
 		return c.read()["code"] == 200.0
 	})
+}
+
+// TestAddressMayTryALimitedNumberOfLogins, good or not; what is too much is not asked about.
+func TestAddressMayTryALimitedNumberOfLogins(t *testing.T) {
+	a := &asked{}
+	g := startGateway(t, newWorld(), func(c *Config) { c.MaxLoginsPerSecondPerAddress, c.Auth = 1, recording{a} })
+	tryLogin := func(address, token string) float64 {
+		t.Helper()
+		c, status, _ := dialFrom(t, g, address, "")
+		if c == nil {
+			t.Fatalf("answered %d", status)
+		}
+		defer c.ws.Close()
+		c.send(`{"type":"10","token":%q}`, token)
+		f := c.read()
+		if f["code"] == 606.0 {
+			if f["type"] != "11" || f["delayMs"] == nil {
+				t.Errorf("refused with %v", f)
+			}
+			c.expectClose(4606)
+		}
+		return f["code"].(float64)
+	}
+	if code := tryLogin("127.0.0.2", "good"); code != 200 {
+		t.Errorf("the first login: %v", code)
+	}
+	guess := strings.Repeat("x", 200)
+	for n := 0; tryLogin("127.0.0.2", guess) == 301; n++ {
+		if n > 100 {
+			t.Fatal("bad logins are not limited")
+		}
+		guess += "x"
+	}
+	if a.last().Token == guess {
+		t.Error("the token of a login too many was judged")
+	}
+	if code := tryLogin("127.0.0.3", "other"); code != 200 {
+		t.Errorf("another address: %v", code)
+	}
+	eventually(t, "the address may log in again", func() bool { return tryLogin("127.0.0.2", "good") == 200 })
 }
 
 // chatter sends n chats on each connection, and returns how often each code was answered.
@@ -155,7 +196,7 @@ func TestConnectionsShareNothingWithoutLimits(t *testing.T) {
 			t.Error("a connection pays for limits that nobody has set")
 		}
 	}
-	if g.users != nil || g.addresses != nil {
+	if g.users != nil || g.addresses != nil || g.logins != nil {
 		t.Error("there are shares")
 	}
 }

@@ -86,6 +86,14 @@ type AddressLimits struct {
 	// +kubebuilder:validation:Maximum=1000000
 	Connections *int32 `json:"connections,omitempty"`
 
+	// loginsPerSecond is how many logins the address may try, good or not; twice
+	// as many may come at once. It keeps guesses at tokens from the identity
+	// provider and the auth webhook.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	LoginsPerSecond *int32 `json:"loginsPerSecond,omitempty"`
+
 	Rate `json:",inline"`
 }
 

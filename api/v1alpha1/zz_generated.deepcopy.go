@@ -18,6 +18,11 @@ func (in *AddressLimits) DeepCopyInto(out *AddressLimits) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.LoginsPerSecond != nil {
+		in, out := &in.LoginsPerSecond, &out.LoginsPerSecond
+		*out = new(int32)
+		**out = **in
+	}
 	in.Rate.DeepCopyInto(&out.Rate)
 }
 

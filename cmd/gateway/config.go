@@ -34,6 +34,8 @@ type limitFlags struct {
 	MaxFramesPerSecondPerAddress int `default:"0" help:"Frames a second that all connections of a client address may send together. 0: no limit."`
 	MaxBytesPerSecondPerAddress  int `default:"0" help:"Bytes a second that all connections of a client address may send together. 0: no limit."`
 
+	MaxLoginsPerSecondPerAddress int `default:"0" help:"Logins a second that a client address may try, good or not; twice that at once. 0: no limit."`
+
 	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For header is believed. Unset: the address of a client is that of its TCP connection."`
 }
 
@@ -47,6 +49,7 @@ func (f *limitFlags) apply(cfg *gateway.Config) {
 	cfg.MaxSubscriptions = f.MaxSubscriptions
 	cfg.MaxConnectionsPerAddress = f.MaxConnectionsPerAddress
 	cfg.MaxFramesPerSecondPerAddress, cfg.MaxBytesPerSecondPerAddress = f.MaxFramesPerSecondPerAddress, f.MaxBytesPerSecondPerAddress
+	cfg.MaxLoginsPerSecondPerAddress = f.MaxLoginsPerSecondPerAddress
 	cfg.TrustedProxies = f.TrustedProxies
 }
 

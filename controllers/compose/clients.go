@@ -70,6 +70,7 @@ func limitFlags(im *v1alpha1.IMCluster) (args []string) {
 	args = appendNumber(args, "max-subscriptions", limits.SubscriptionsPerConnection)
 	if address := limits.PerAddress; address != nil {
 		args = appendNumber(args, "max-connections-per-address", address.Connections)
+		args = appendNumber(args, "max-logins-per-second-per-address", address.LoginsPerSecond)
 		rate("-per-address", &address.Rate)
 	}
 	return appendList(args, "trusted-proxies", limits.TrustedProxies)

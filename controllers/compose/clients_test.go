@@ -35,7 +35,7 @@ func TestSettingsOfClientsBecomeFlags(t *testing.T) {
 			"--webhook-secret-dir=/etc/imcluster/webhook"},
 		"limits-and-clients": {
 			"--max-connections-per-user=4", "--max-frames-per-second=20", "--max-bytes-per-second=65536",
-			"--max-frames-per-second-per-user=40", "--max-groups-per-user=20", "--max-group-recipients-per-second=5000", "--max-subscriptions=500", "--max-connections-per-address=100",
+			"--max-frames-per-second-per-user=40", "--max-groups-per-user=20", "--max-group-recipients-per-second=5000", "--max-subscriptions=500", "--max-connections-per-address=100", "--max-logins-per-second-per-address=50",
 			"--max-frames-per-second-per-address=1000", "--max-bytes-per-second-per-address=1000000",
 			"--trusted-proxies=10.0.0.0/8,fd00::/8",
 			"--allowed-origins=https://chat.example.com,https://*.example.com:8443,http://localhost:3000,capacitor://localhost",

@@ -35,6 +35,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: framesPerSecond
       type:
         scalar: numeric
+    - name: loginsPerSecond
+      type:
+        scalar: numeric
 - name: com.github.imcluster.imcluster.api.v1alpha1.AnnotationValue
   scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Auth

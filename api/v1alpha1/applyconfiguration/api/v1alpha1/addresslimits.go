@@ -8,7 +8,11 @@ package v1alpha1
 // AddressLimits is what one client address may do.
 type AddressLimitsApplyConfiguration struct {
 	// connections is how many connections the address may have.
-	Connections            *int32 `json:"connections,omitempty"`
+	Connections *int32 `json:"connections,omitempty"`
+	// loginsPerSecond is how many logins the address may try, good or not; twice
+	// as many may come at once. It keeps guesses at tokens from the identity
+	// provider and the auth webhook.
+	LoginsPerSecond        *int32 `json:"loginsPerSecond,omitempty"`
 	RateApplyConfiguration `json:""`
 }
 
@@ -23,6 +27,14 @@ func AddressLimits() *AddressLimitsApplyConfiguration {
 // If called multiple times, the Connections field is set to the value of the last call.
 func (b *AddressLimitsApplyConfiguration) WithConnections(value int32) *AddressLimitsApplyConfiguration {
 	b.Connections = &value
+	return b
+}
+
+// WithLoginsPerSecond sets the LoginsPerSecond field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LoginsPerSecond field is set to the value of the last call.
+func (b *AddressLimitsApplyConfiguration) WithLoginsPerSecond(value int32) *AddressLimitsApplyConfiguration {
+	b.LoginsPerSecond = &value
 	return b
 }
 
