@@ -26,9 +26,10 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultMaxQueryUsers = 5000
-	DefaultQueryTimeout  = 2 * time.Second
-	DefaultSendTimeout   = 12 * time.Second
+	DefaultMaxQueryUsers     = 5000
+	DefaultMaxHTTPWatchUsers = 5000
+	DefaultQueryTimeout      = 2 * time.Second
+	DefaultSendTimeout       = 12 * time.Second
 )
 
 // Limits of the HTTP servers. The write timeout covers the largest answer, 5,000 users with devices, to a slow reader.
@@ -67,7 +68,9 @@ type Config struct {
 	Hooks Hooks
 	// MaxQueryUsers is how many users a batch may ask for; zero means 5,000.
 	MaxQueryUsers int
-	// MaxHTTPWatchUsers is how many users a watch over gRPC may list; zero means 1,000,000.
+	// MaxWatchUsers is how many users a watch over gRPC may list; zero means 1,000,000.
+	MaxWatchUsers int
+	// MaxHTTPWatchUsers is how many users a watch over HTTP may be for; zero means 5,000.
 	MaxHTTPWatchUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
@@ -99,8 +102,11 @@ type Server struct {
 	publisher publisher // nil without a peer key
 	closePeer func()    // ends the publisher
 
-	stopping atomic.Bool
-	outage   atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
+	// serving ends when the listeners close: whoever watches is asked to come back.
+	serving     context.Context
+	stopServing context.CancelFunc
+	stopping    atomic.Bool
+	outage      atomic.Int64 // Unix seconds when it was last logged that Redis cannot be asked
 }
 
 // New checks the configuration and opens the listeners, so that a port that is taken is an error here and the addresses
@@ -119,6 +125,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
 	cfg.MaxQueryUsers = cmp.Or(cfg.MaxQueryUsers, DefaultMaxQueryUsers)
+	cfg.MaxHTTPWatchUsers = cmp.Or(cfg.MaxHTTPWatchUsers, DefaultMaxHTTPWatchUsers)
 	cfg.QueryTimeout = cmp.Or(cfg.QueryTimeout, DefaultQueryTimeout)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, DefaultSendTimeout)
 	cfg.Store.Owner = cmp.Or(cfg.Store.Owner, cfg.Cluster)
@@ -136,6 +143,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Store.Meter = cfg.Meters
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}, closePeer: func() {}}
+	s.serving, s.stopServing = context.WithCancel(context.Background())
 	if cfg.PeerKey != nil {
 		p := peer.NewPublisher(peer.PublisherConfig{Cluster: cfg.Cluster, Keys: cfg.PeerKey, Gateways: s.gateways, Logger: cfg.Logger})
 		s.publisher, s.closePeer = p, p.Close
@@ -217,6 +225,7 @@ func (s *Server) eachEndpoint(f func(*endpoint)) {
 
 // Close releases the addresses of a server that was never run.
 func (s *Server) Close() {
+	s.stopServing()
 	s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() })
 	s.rpc.close()
 	s.closePeer()
@@ -297,6 +306,7 @@ func (s *Server) finish() {
 	if s.rpc != nil && s.rpc.server.Stop(ctx) {
 		s.log.Warn("calls were cut off", "address", s.GRPCAddr().String())
 	}
+	s.stopServing()
 	s.eachEndpoint(func(e *endpoint) {
 		if err := e.server.Shutdown(ctx); err != nil {
 			s.log.Warn("requests were cut off", "address", e.addr().String(), "error", err)

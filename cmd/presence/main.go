@@ -12,6 +12,7 @@ import (
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/internal/telemetry"
 	"github.com/imcluster/imcluster/presence"
+	"github.com/imcluster/imcluster/presence/hooks"
 )
 
 func main() {
@@ -32,6 +33,10 @@ type command struct {
 	LeanCloudAppID     string `name:"leancloud-app-id" help:"App id of clients of LeanCloud, which may ask who is online. Unset: they may not."`
 	LeanCloudAppKeyDir string `name:"leancloud-app-key-dir" placeholder:"DIR" help:"Directory of a mounted Secret with their app key, as --api-key-dir has it."`
 
+	HooksURL       string        `name:"hooks-url" placeholder:"URL" help:"Where to post events of who comes online and goes offline. Unset: nowhere."`
+	HooksSecretDir string        `placeholder:"DIR" help:"Directory of a mounted Secret with the key that events are signed with, as --api-key-dir has it."`
+	HooksTimeout   time.Duration `default:"5s" help:"How long the receiver of events may take to answer."`
+
 	UserStatusOpen  bool          `help:"Let anybody call the gRPC service pb.UserStatus without a key, as its published clients do. Only where the network lets nobody else through."`
 	UserStatusLease time.Duration `default:"24h" help:"How long a chat server that registers users through pb.UserStatus is believed to be alive after a call, unless it calls KeepAlive."`
 
@@ -39,7 +44,7 @@ type command struct {
 	Messages redisflags.Messages `embed:""`
 
 	MaxQueryUsers     int           `default:"5000" help:"How many users a batch may ask for."`
-	MaxHTTPWatchUsers int           `default:"1000000" help:"How many users a watch over gRPC may list."`
+	MaxWatchUsers     int           `default:"1000000" help:"How many users a watch over gRPC may list."`
 	MaxHTTPWatchUsers int           `name:"max-http-watch-users" default:"5000" help:"How many users a watch over HTTP may be for."`
 	LastSeenRetention time.Duration `default:"168h" help:"How long it is remembered when a user was last seen."`
 	Grace             time.Duration `default:"10s" help:"How long users of a dead gateway are shown online after its last sign of life. The same for all gateways and presence pods."`
@@ -86,7 +91,7 @@ func (c *command) config() (presence.Config, error) {
 			return presence.Config{}, cli.Configf("--%s must be more than zero", flag)
 		}
 	}
-	for flag, n := range map[string]int{"max-query-users": c.MaxQueryUsers, "max-http-watch-users": c.MaxHTTPWatchUsers} {
+	for flag, n := range map[string]int{"max-query-users": c.MaxQueryUsers, "max-watch-users": c.MaxWatchUsers} {
 		if n < 1 {
 			return presence.Config{}, cli.Configf("--%s must be at least 1", flag)
 		}
@@ -100,7 +105,7 @@ func (c *command) config() (presence.Config, error) {
 	}
 	cfg := presence.Config{
 		Listen: c.Listen, InternalListen: c.InternalListen, OpsListen: c.OpsListen, GRPCListen: c.GRPCListen,
-		OpenUserStatus: c.UserStatusOpen, MaxQueryUsers: c.MaxQueryUsers, MaxHTTPWatchUsers: c.MaxHTTPWatchUsers, MaxHTTPWatchUsers: c.MaxHTTPWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
+		OpenUserStatus: c.UserStatusOpen, MaxQueryUsers: c.MaxQueryUsers, MaxWatchUsers: c.MaxWatchUsers, MaxHTTPWatchUsers: c.MaxHTTPWatchUsers, ShutdownDelay: c.ShutdownDelay, Logger: log,
 	}
 	if cfg.Store, err = c.Redis.Config(); err != nil {
 		return presence.Config{}, err
@@ -115,6 +120,9 @@ func (c *command) config() (presence.Config, error) {
 	}
 	if cfg.PeerKey, err = secretdir.Open(c.PeerKeyDir); err != nil {
 		return presence.Config{}, cli.Configf("--peer-key-dir: %w", err)
+	}
+	if cfg.Hooks, err = c.hooks(); err != nil {
+		return presence.Config{}, err
 	}
 	if cfg.LeanCloud, err = c.leanCloud(); err != nil {
 		return presence.Config{}, err
@@ -134,4 +142,24 @@ func (c *command) leanCloud() (presence.LeanCloud, error) {
 		return presence.LeanCloud{}, cli.Configf("--leancloud-app-key-dir: %w", err)
 	}
 	return presence.LeanCloud{AppID: c.LeanCloudAppID, AppKey: key}, nil
+}
+
+func (c *command) hooks() (presence.Hooks, error) {
+	if (c.HooksURL == "") != (c.HooksSecretDir == "") {
+		return presence.Hooks{}, cli.Configf("--hooks-url and --hooks-secret-dir go together")
+	}
+	if c.HooksURL == "" {
+		return presence.Hooks{}, nil
+	}
+	if err := hooks.CheckURL(c.HooksURL); err != nil {
+		return presence.Hooks{}, cli.Configf("--hooks-url: %w", err)
+	}
+	if c.HooksTimeout <= 0 {
+		return presence.Hooks{}, cli.Configf("--hooks-timeout must be more than zero")
+	}
+	secret, err := secretdir.Open(c.HooksSecretDir)
+	if err != nil {
+		return presence.Hooks{}, cli.Configf("--hooks-secret-dir: %w", err)
+	}
+	return presence.Hooks{URL: c.HooksURL, Secret: secret, Timeout: c.HooksTimeout}, nil
 }

@@ -41,7 +41,8 @@ func TestFlagsBecomeConfiguration(t *testing.T) {
 	t.Setenv("IMC_CLUSTER_UID", "uid")
 	t.Setenv("IMC_LAST_SEEN_RETENTION", "24h")
 	cfg, err := configure(t, "--api-key-dir="+secret(t, "api"), "--peer-key-dir="+secret(t, "peer"), "--redis-addresses=redis:6379", "--grace=3s",
-		"--leancloud-app-id=app", "--leancloud-app-key-dir="+secret(t, "key"))
+		"--leancloud-app-id=app", "--leancloud-app-key-dir="+secret(t, "key"),
+		"--hooks-url=http://backend/hooks", "--hooks-secret-dir="+secret(t, "signing"), "--hooks-timeout=3s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,9 @@ func TestFlagsBecomeConfiguration(t *testing.T) {
 	if cfg.LeanCloud.AppID != "app" || string(cfg.LeanCloud.AppKey.Current()) != "key" {
 		t.Errorf("got %+v", cfg.LeanCloud)
 	}
+	if h := cfg.Hooks; h.URL != "http://backend/hooks" || string(h.Secret.Current()) != "signing" || h.Timeout != 3*time.Second {
+		t.Errorf("got %+v", h)
+	}
 	if st := cfg.Store; cfg.Cluster != "uid" || st.Retention != 24*time.Hour || st.Grace != 3*time.Second || st.LeaseTTL != 15*time.Second || st.Addresses[0] != "redis:6379" {
 		t.Errorf("got %+v", st)
 	}
@@ -67,6 +71,7 @@ func TestMistakesInFlagsAreNamed(t *testing.T) {
 		{"--api-key-dir=/nonexistent", "--api-key-dir: read secret"},
 		{"--peer-key-dir=" + secret(t, " "), "--peer-key-dir: read secret"},
 		{"--leancloud-app-id=app", "--leancloud-app-id and --leancloud-app-key-dir go together"},
+		{"--hooks-url=http://backend", "--hooks-url and --hooks-secret-dir go together"},
 		{"--max-query-users=0", "--max-query-users must be at least 1"},
 		{"--grpc-listen=9090", `--grpc-listen: "9090" is not [host]:port`},
 		{"--max-watch-users=0", "--max-watch-users must be at least 1"},
