@@ -114,6 +114,13 @@ func (c *ClusterOf) NodeOf(key string) int {
 // MoveSlot moves the slot of a key with all its keys to another node, as a resharding does.
 func (c *ClusterOf) MoveSlot(key string, to int) {
 	c.tb.Helper()
+	c.BeginMove(key, to)()
+}
+
+// BeginMove begins to move the slot of a key to another node: only some of its keys go. The rest follows with finish, after
+// which the other node serves the slot.
+func (c *ClusterOf) BeginMove(key string, to int, first ...string) (finish func()) {
+	c.tb.Helper()
 	from := c.NodeOf(key)
 	n, _ := c.Nodes[0].MustDo("CLUSTER", "KEYSLOT", key).(int64)
 	slot := strconv.FormatInt(n, 10)
@@ -124,20 +131,30 @@ func (c *ClusterOf) MoveSlot(key string, to int) {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	for {
-		keys, _ := source.MustDo("CLUSTER", "GETKEYSINSLOT", slot, "10").([]any)
-		if len(keys) == 0 {
-			break
-		}
-		args := []string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}
-		for _, k := range keys {
-			args = append(args, k.(string))
-		}
-		source.MustDo(args...)
+	migrate := func(keys []string) {
+		c.tb.Helper()
+		source.MustDo(append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)...)
 	}
-	target.MustDo("CLUSTER", "SETSLOT", slot, "NODE", c.ids[to])
-	for _, node := range c.Nodes {
-		node.MustDo("CLUSTER", "SETSLOT", slot, "NODE", c.ids[to])
+	if len(first) > 0 {
+		migrate(first)
+	}
+	return func() {
+		c.tb.Helper()
+		for {
+			found, _ := source.MustDo("CLUSTER", "GETKEYSINSLOT", slot, "10").([]any)
+			if len(found) == 0 {
+				break
+			}
+			keys := make([]string, len(found))
+			for i := range found {
+				keys[i] = found[i].(string)
+			}
+			migrate(keys)
+		}
+		target.MustDo("CLUSTER", "SETSLOT", slot, "NODE", c.ids[to])
+		for _, node := range c.Nodes {
+			node.MustDo("CLUSTER", "SETSLOT", slot, "NODE", c.ids[to])
+		}
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Appends of one partition that follow each other in a batch are one call of one script, whatever their users, because a
-// call costs Redis 5 µs before it does anything. What a lane promises of each op holds for them too: the call happens whole
-// or not at all, and if the reply is lost it is repeated, whole, before anything younger of the partition.
+// Appends of one partition in a batch are one call of one script, whatever their users, because a call costs Redis 5 µs before
+// it does anything. It happens whole or not at all, and if the reply is lost it is repeated, whole, before anything younger of
+// the partition.
 
 const (
 	// maxRun is how many messages one call stores. All of them are in the ring of ids when the call is repeated, which
@@ -179,7 +179,7 @@ func (w *worker) nextRun(ops []*op) *run {
 	r := w.runs[w.used]
 	w.used++
 	n := 1
-	for n < len(ops) && n < maxRun && ops[n].kind == opAppend && ops[n].part == ops[0].part {
+	for n < len(ops) && ops[n].kind == opAppend && ops[n].part == ops[0].part {
 		n++
 	}
 	r.ops = append(r.ops[:0], ops[:n]...)

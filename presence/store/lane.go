@@ -68,11 +68,14 @@ type queue struct {
 
 // worker sends the batches of one node.
 type worker struct {
-	node  *node
-	wake  *sync.Cond // of lanes.mu
-	ready []int      // partitions with ops to send, guarded by lanes.mu
+	node *node
+	wake *sync.Cond // of lanes.mu
+	// unpeeked: a peek was refused.
+	unpeeked atomic.Bool
+	ready    []int // partitions with ops to send, guarded by lanes.mu
 	// Owned by the worker's goroutine.
 	batch []*op
+	later []*op // of the partition that is being taken into the batch: behind its appends
 	parts []int // partitions in the batch
 	bytes int   // of messages in the batch
 	appends
@@ -154,6 +157,16 @@ func (l *lanes) pushLocked(o *op) bool {
 	q.tail = o
 	l.schedule(o.part)
 	return true
+}
+
+// notePeekRefused has the gateway compare its mailboxes when the partition's node answers again. Others do so of
+// their own accord, if they noticed the outage that so much waits for.
+func (l *lanes) notePeekRefused(part int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w, ok := l.workers[l.store.servers.routes.Load().node[part]]; ok {
+		w.unpeeked.Store(true)
+	}
 }
 
 // schedule puts a partition on the list of its node's worker if it has something to send; l.mu must be held.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/imcluster/imcluster/internal/testredis"
 )
 
 // Each user logs in and out without waiting for anything, so that many ops of a user are in the lane at once. Whatever
@@ -97,6 +99,56 @@ func TestGivenUpLoginIsUndone(t *testing.T) {
 		t.Fatalf("a login that was given up: %+v", u)
 	}
 	is(t, g.store, "alice", Online)
+}
+
+// While a slot moves, a call is refused if some of its keys have moved: of two calls of one batch perhaps only the first, and
+// what was tried again would be behind what was stored.
+func TestAppendsKeepTheirOrderWhileASlotMoves(t *testing.T) {
+	c := testredis.StartCluster(t, 3)
+	g := startGateway(t, Config{Mode: Cluster, LeaseTTL: 15 * time.Second}, "gw-1", c.Addrs()...)
+	stays, part := "alice", Partition("alice")
+	var moves string // of the same partition
+	for i := 0; moves == ""; i++ {
+		if id := fmt.Sprint("bob-", i); Partition(id) == part {
+			moves = id
+		}
+	}
+	g.signIn(stays, "d")
+	g.signIn(moves, "d")
+	g.send(stays, "zero")
+	g.send(moves, "zero")
+	g.flush()
+
+	k := g.store.keys
+	finish := c.BeginMove(k.meta[part], (c.NodeOf(k.meta[part])+1)%3, k.userKey(part, moves), k.mailKey(part, moves), k.ringKey(part, moves))
+	l := g.member.lanes
+	l.mu.Lock()
+	l.hold(part) // so that all that follows is one batch
+	l.mu.Unlock()
+	results := make(chan appendResult, 3)
+	done := func(a Appended, err error) { results <- appendResult{a, err} }
+	g.member.Append(stays, letter("sender", "one"), done)
+	g.member.Append(moves, letter("sender", "one"), done)
+	g.member.Locate(stays, func([]Holder, error) {})
+	g.member.Append(stays, letter("sender", "two"), done)
+	tried := func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if head := l.parts[part].head; head == nil || !head.sent {
+			return errNotYet
+		}
+		return nil
+	}
+	eventually(t, tried)
+	finish()
+	for range 3 {
+		if r := <-results; r.err != nil || r.Duplicate {
+			t.Fatalf("append: %+v, %v", r.Appended, r.err)
+		}
+	}
+	g.flush()
+	wantTexts(t, g.read(stays, 0), "zero", "one", "two")
+	wantTexts(t, g.read(moves, 0), "zero", "one")
 }
 
 func TestLoginIsRefusedAfterOpTimeout(t *testing.T) {

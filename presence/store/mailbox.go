@@ -71,11 +71,12 @@ type Login struct {
 
 // Peek tells the newest number of a mailbox, and where the user is. It is for messages whose append ended with
 // ErrUnavailable: it is ordered behind them, and waits through any outage. done is called as by [Member.Append].
-// ErrUnavailable means that too many wait already.
+// ErrUnavailable means that too many wait already; then [Local.Suspect] is called when Redis answers.
 func (m *Member) Peek(user string, done func(tail uint64, holders []Holder, err error)) {
 	l := m.lanes
 	if l.peeks.Add(1) > maxPeeks {
 		l.peeks.Add(-1)
+		l.notePeekRefused(Partition(user))
 		done(0, nil, fmt.Errorf("peek: %w: too much waits for it", ErrUnavailable))
 		return
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -136,4 +137,17 @@ func (g *gateway) all() []Session {
 		list = append(list, s)
 	}
 	return list
+}
+
+func TestUserHasAtMostSoManyDevices(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{MaxDevices: 2}, "gw-1", r.Addr)
+	one, _ := g.signIn("alice", "one")
+	g.signIn("alice", "two")
+	if _, _, err := g.tryLogin(t.Context(), "alice", "three"); !errors.Is(err, ErrTooManyDevices) {
+		t.Fatalf("a third device: %v", err)
+	}
+	g.signIn("alice", "two") // takes the place of itself
+	g.logout(one)
+	g.signIn("alice", "three")
 }

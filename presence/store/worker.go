@@ -54,23 +54,9 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 			l.hold(part)
 			continue
 		}
-		for q.head != nil && !w.full() {
-			o := q.head
-			q.head, o.next = o.next, nil
-			if o.abandoned && !o.sent {
-				l.depth--
-				o.free()
-				continue
-			}
-			w.batch = append(w.batch, o)
-			w.bytes += len(o.mail.data.b)
-		}
-		if n := len(w.batch); n > 0 && w.batch[n-1].part == part {
+		if l.takeFrom(q, w) {
 			q.busy = true
 			w.parts = append(w.parts, part)
-		}
-		if q.head == nil {
-			q.tail = nil
 		}
 	}
 	w.ready = append(w.ready[:0], w.ready[taken:]...)
@@ -80,7 +66,42 @@ func (l *lanes) take(w *worker) (current *lease, until int64, ok bool) {
 	return current, until, true
 }
 
-func (w *worker) full() bool { return len(w.batch) >= maxBatch || w.bytes >= maxBatchBytes }
+// takeFrom moves what fits of a partition into the worker's batch, and tells whether that is anything; l.mu must be held. The
+// appends go first, and there are no more than one call stores. So there is one call in a batch, which happens whole or not at
+// all: of two, one might fail alone, because the slot is being moved or the script was forgotten, and be tried again
+// behind the other. To the other ops it makes no difference: a login finds in the mailbox what it was not there for.
+func (l *lanes) takeFrom(q *queue, w *worker) bool {
+	begin := len(w.batch)
+	w.later = w.later[:0]
+	for q.head != nil && !w.full() {
+		o := q.head
+		isAppend := o.kind == opAppend
+		if isAppend && len(w.batch)-begin == maxRun {
+			break
+		}
+		q.head, o.next = o.next, nil
+		switch {
+		case o.abandoned && !o.sent:
+			l.depth--
+			o.free()
+		case isAppend:
+			w.batch = append(w.batch, o)
+			w.bytes += len(o.mail.data.b)
+		default:
+			w.later = append(w.later, o)
+		}
+	}
+	if q.head == nil {
+		q.tail = nil
+	}
+	w.batch = append(w.batch, w.later...)
+	w.later = w.later[:0]
+	return len(w.batch) > begin
+}
+
+func (w *worker) full() bool {
+	return len(w.batch)+len(w.later) >= maxBatch || w.bytes >= maxBatchBytes
+}
 
 // send runs the batch in one pipeline.
 func (l *lanes) send(w *worker, current *lease, until int64) {
@@ -177,12 +198,8 @@ func (l *lanes) settle(w *worker) {
 	}
 	again, n := l.giveUp(again)
 	l.requeue(w, again, held, done+n)
-	if w.troubled && !slow {
-		// Redis may have been restarted or replaced between two looks.
-		w.troubled = false
-		l.member.suspect("redis did not answer")
-	}
 	if !slow {
+		l.tellTrouble(w)
 		w.backoff = minBackoff
 		return
 	}
@@ -193,6 +210,18 @@ func (l *lanes) settle(w *worker) {
 	case <-l.ctx.Done():
 	}
 	w.backoff = min(2*w.backoff, maxBackoff)
+}
+
+// tellTrouble suspects lost pushes when a worker gets answers again.
+func (l *lanes) tellTrouble(w *worker) {
+	if w.unpeeked.Swap(false) {
+		l.member.suspect("too many messages were in doubt")
+	}
+	if w.troubled {
+		// Redis may have been restarted or replaced between two looks.
+		w.troubled = false
+		l.member.suspect("redis did not answer")
+	}
 }
 
 // giveUp refuses ops that failed and are past their deadline, which expire does not see while they are in a batch: almost
