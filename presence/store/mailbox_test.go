@@ -307,3 +307,21 @@ func TestCopyOfARefusedMessageIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// What takes the place of everything there was must end with its user.
+func TestMailboxThatIsEmptiedToMakeRoomEnds(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{Mailbox: MailboxConfig{MaxMessages: 2, MaxBytes: 1000}}, "gw-1", r.Addr)
+	for i := range 3 {
+		if _, err := g.tryAppend("alice", letter("", fmt.Sprintf("%0900d", i))); err != nil {
+			t.Fatal(err)
+		}
+		k, p := g.store.keys, Partition("alice")
+		ends := intOf(r.MustDo("PEXPIRETIME", k.mailKey(p, "alice")))
+		user := intOf(r.MustDo("PEXPIRETIME", k.userKey(p, "alice")))
+		if ends <= 0 || user > 0 && user != ends {
+			t.Fatalf("after message %d the mailbox ends at %d, its user at %d", i, ends, user)
+		}
+	}
+	wantTexts(t, g.read("alice", 0), fmt.Sprintf("%0900d", 2))
+}
