@@ -124,8 +124,8 @@ func TestMistakes(t *testing.T) {
 		{"chat --token=", 2, "--token is empty"},
 		{"chat --token=a --gateway-url=http://x", 2, "--gateway-url"},
 		{"demo --jwt-secret-dir=/nonexistent", 2, "--jwt-secret-dir"},
-		{"dev --presence-listen=" + taken.Addr().String(), 2, taken.Addr().String() + " is in use by another program: stop it, or choose another address with --presence-listen"},
-		{"dev --gateway-listen=" + taken.Addr().String() + " --presence-listen=127.0.0.1:0", 2, "with --gateway-listen"},
+		{"dev --grpc-listen=127.0.0.1:0 --presence-listen=" + taken.Addr().String(), 2, taken.Addr().String() + " is in use by another program: stop it, or choose another address with --presence-listen"},
+		{"dev --gateway-listen=" + taken.Addr().String() + " --presence-listen=127.0.0.1:0 --grpc-listen=127.0.0.1:0", 2, "with --gateway-listen"},
 		{"online --presence-url=http://127.0.0.1:1", 1, `refused: is "make dev" running? Set --presence-url`},
 		{"send --token=a --to=b --gateway-url=ws://127.0.0.1:1 c", 1, `refused: is "make dev" running? Set --gateway-url`},
 	} {
@@ -267,7 +267,7 @@ func TestWrongKey(t *testing.T) {
 }
 
 func TestDevCheckRunsTheDemonstration(t *testing.T) {
-	args := []string{"dev", "--check", "--gateway-listen=127.0.0.1:0,127.0.0.1:0", "--presence-listen=127.0.0.1:0"}
+	args := []string{"dev", "--check", "--gateway-listen=127.0.0.1:0,127.0.0.1:0", "--presence-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"}
 	code, out, errs := imctl(t, args...)
 	if code != 0 || strings.Count(out, "✓") != 10 || !strings.Contains(out, "Demonstration passed") {
 		t.Errorf("%d\n%s%s", code, out, errs)
@@ -280,7 +280,7 @@ func TestDevRunsUntilItIsStopped(t *testing.T) {
 	var out buffer
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, []string{"dev", "--gateway-listen=127.0.0.1:0", "--presence-listen=127.0.0.1:0", "--embedded-redis"},
+		code <- run(ctx, []string{"dev", "--gateway-listen=127.0.0.1:0", "--presence-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0", "--embedded-redis"},
 			streams{strings.NewReader(""), &out, &out})
 	}()
 	out.waitFor(t, "Ctrl-C stops it.")

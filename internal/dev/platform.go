@@ -30,6 +30,8 @@ type Config struct {
 	GatewayListen []string
 	// PresenceListen is the address of the presence service. Empty means a free port of 127.0.0.1.
 	PresenceListen string
+	// GRPCListen is where presence answers gRPC. Empty means a free port of 127.0.0.1.
+	GRPCListen string
 	// APIKey of the presence service. Empty means "dev".
 	APIKey string
 	// EmbeddedRedis uses the Redis that is written in Go even if there is a server on PATH.
@@ -56,15 +58,13 @@ const (
 type PortInUseError struct {
 	// Gateways are those of gateways.
 	Gateways []string
-	// Presence is that of the presence service, if it is taken.
-	Presence string
+	// Presence is that of the presence service, if it is taken, and GRPC that where it answers gRPC.
+	Presence, GRPC string
 }
 
 func (e *PortInUseError) Error() string {
-	taken := slices.Clone(e.Gateways)
-	if e.Presence != "" {
-		taken = append([]string{e.Presence}, taken...)
-	}
+	taken := slices.DeleteFunc([]string{e.Presence, e.GRPC}, func(address string) bool { return address == "" })
+	taken = append(taken, e.Gateways...)
 	if len(taken) == 1 {
 		return taken[0] + " is in use by another program"
 	}
@@ -77,6 +77,8 @@ type Platform struct {
 	GatewayURLs []string
 	// PresenceURL and APIKey are for the HTTP API.
 	PresenceURL, APIKey string
+	// GRPCAddress is host:port where presence answers gRPC, with the same key.
+	GRPCAddress string
 	// RedisAddress is host:port of the Redis, and RedisDescription says for people what it is.
 	RedisAddress, RedisDescription string
 
@@ -97,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (*Platform, error) {
 	if len(cfg.GatewayListen) == 0 {
 		cfg.GatewayListen = []string{anyPort, anyPort}
 	}
-	cfg.PresenceListen = cmp.Or(cfg.PresenceListen, anyPort)
+	cfg.PresenceListen, cfg.GRPCListen = cmp.Or(cfg.PresenceListen, anyPort), cmp.Or(cfg.GRPCListen, anyPort)
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
@@ -123,12 +125,12 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 	peerKey := secretdir.Static([]byte(rand.Text()))
 
 	server, err := presence.New(presence.Config{
-		Listen: cfg.PresenceListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), PeerKey: peerKey, Logger: cfg.Logger,
+		Listen: cfg.PresenceListen, GRPCListen: cfg.GRPCListen, Store: st, APIKey: secretdir.Static([]byte(p.APIKey)), PeerKey: peerKey, Logger: cfg.Logger,
 		LeanCloud: presence.LeanCloud{AppID: LeanCloudAppID, AppKey: secretdir.Static([]byte(LeanCloudAppKey))}})
 	if err != nil {
 		return err
 	}
-	p.PresenceURL = "http://" + server.Addr().String()
+	p.PresenceURL, p.GRPCAddress = "http://"+server.Addr().String(), server.GRPCAddr().String()
 	p.run(running, server.Run)
 	ready := []func() bool{server.Ready}
 
@@ -137,7 +139,7 @@ func (p *Platform) start(ctx, running context.Context, cfg Config) (err error) {
 		g, err := gateway.New(gateway.Config{
 			PodName: name, PodUID: name, Version: version.Version(), Store: st, Auth: auth.Insecure{}, PeerKeys: peerKey,
 			Listen: address, PeerListen: anyPort, DrainWindow: drainWindow, Logger: cfg.Logger,
-			AllowBroadcast: true, AllowOnlineList: true,
+			AllowBroadcast: true, AllowOnlineList: true, PresenceAddress: p.GRPCAddress,
 		})
 		if err != nil {
 			return err
@@ -211,13 +213,15 @@ func checkAddresses(cfg Config) error {
 			return err
 		}
 	}
-	switch err := checkAddress(cfg.PresenceListen); {
-	case errors.Is(err, syscall.EADDRINUSE):
-		taken.Presence = cfg.PresenceListen
-	case err != nil:
-		return err
+	for address, to := range map[string]*string{cfg.PresenceListen: &taken.Presence, cfg.GRPCListen: &taken.GRPC} {
+		switch err := checkAddress(address); {
+		case errors.Is(err, syscall.EADDRINUSE):
+			*to = address
+		case err != nil:
+			return err
+		}
 	}
-	if taken.Presence != "" || len(taken.Gateways) > 0 {
+	if taken.Presence != "" || taken.GRPC != "" || len(taken.Gateways) > 0 {
 		return &taken
 	}
 	return nil
