@@ -41,6 +41,8 @@ type command struct {
 	Send     sendCommand     `cmd:"" help:"Send one message."`
 	Online   onlineCommand   `cmd:"" help:"List who is online."`
 	Presence presenceCommand `cmd:"" help:"Tell whether users are online, where, and since when."`
+	Hooks    hooksCommand    `cmd:"" help:"Take hooks, as a back end does, and print them."`
+	Watch    watchCommand    `cmd:"" help:"Tell how users are, and then what changes, until Ctrl-C."`
 	Demo     demoCommand     `cmd:"" help:"Show that a platform works: two users on two gateways chat, and presence sees them."`
 	Soak     soakCommand     `cmd:"" help:"Rehearse a rollout: many users chat, and every message must arrive."`
 	Dev      devCommand      `cmd:"" help:"Run a platform in this process, without Kubernetes, until Ctrl-C."`
