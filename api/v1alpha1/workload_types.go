@@ -193,6 +193,11 @@ type Presence struct {
 	// +optional
 	Hooks *Hooks `json:"hooks,omitempty"`
 
+	// userStatus configures the gRPC service pb.UserStatus, by which chat servers
+	// that are no gateways register their users.
+	// +optional
+	UserStatus *UserStatus `json:"userStatus,omitempty"`
+
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of

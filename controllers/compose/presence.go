@@ -23,6 +23,7 @@ func presenceObjects(im *v1alpha1.IMCluster, images Images) []Object {
 	objects := []Object{
 		serviceAccount(im, naming.Presence),
 		presenceService(im),
+		presencePods(im),
 		presenceDeployment(im, images),
 	}
 	return append(objects, disruptionBudget(im, naming.Presence, PresenceReplicas(im))...)
@@ -41,6 +42,7 @@ func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deploym
 		mounts = append(mounts, appKey)
 		args = append(args, flag("leancloud-app-id", lean.AppID), flag("leancloud-app-key-dir", appKey.dir()))
 	}
+	args = append(args, userStatusFlags(im.Spec.Presence.UserStatus)...)
 	container := corev1ac.Container().
 		WithName(string(naming.Presence)).
 		WithImage(DataPlaneImage(im, images)).
@@ -50,7 +52,8 @@ func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deploym
 		WithPorts(
 			containerPort("http", naming.PortHTTP),
 			containerPort("ops", naming.PortOps),
-			containerPort("internal", naming.PortInternal))
+			containerPort("internal", naming.PortInternal),
+			containerPort("grpc", naming.PortGRPC))
 	setOpsProbes(container)
 	setResources(container, dataPlaneResources(im.Spec.Presence.Resources))
 
@@ -63,6 +66,19 @@ func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deploym
 	return d
 }
 
+func userStatusFlags(u *v1alpha1.UserStatus) (flags []string) {
+	if u == nil {
+		return nil
+	}
+	if u.Authentication == v1alpha1.UserStatusAuthenticationNone {
+		flags = append(flags, "--user-status-open")
+	}
+	if u.LeaseSeconds != nil {
+		flags = append(flags, flag("user-status-lease", seconds(*u.LeaseSeconds)))
+	}
+	return flags
+}
+
 func presenceService(im *v1alpha1.IMCluster) Object {
 	return corev1ac.Service(naming.Object(im.Name, naming.Presence), im.Namespace).
 		WithLabels(naming.Labels(im.Name, naming.Presence)).
@@ -72,7 +88,21 @@ func presenceService(im *v1alpha1.IMCluster) Object {
 			WithSelector(naming.Selector(im.Name, naming.Presence)).
 			WithPorts(
 				servicePort("http", naming.PortService).WithAppProtocol("http"),
-				servicePort("internal", naming.PortInternal).WithAppProtocol("http")))
+				servicePort("internal", naming.PortInternal).WithAppProtocol("http"),
+				servicePort("grpc", naming.PortGRPC).WithAppProtocol("kubernetes.io/h2c")))
+}
+
+// presencePods is a headless Service: its name leads to all presence pods that are ready, so that gRPC clients, whose
+// connections live long, can balance over them.
+func presencePods(im *v1alpha1.IMCluster) Object {
+	return corev1ac.Service(naming.PresenceGRPC(im.Name), im.Namespace).
+		WithLabels(naming.Labels(im.Name, naming.Presence)).
+		WithOwnerReferences(ownerReference(im)).
+		WithSpec(corev1ac.ServiceSpec().
+			WithType(corev1.ServiceTypeClusterIP).
+			WithClusterIP(corev1.ClusterIPNone).
+			WithSelector(naming.Selector(im.Name, naming.Presence)).
+			WithPorts(servicePort("grpc", naming.PortGRPC).WithAppProtocol("kubernetes.io/h2c")))
 }
 
 // servicePort is a port of a Service that leads to the pods' port of the same name.

@@ -33,7 +33,8 @@ required. Examples are in [config/samples](../config/samples), who may connect i
 | gateway | 8080 | ws | clients, with WebSocket at /ws, through port 80 of the Service &lt;name&gt;-gateway |
 | gateway | 9091 | peer | other gateways of the same IMCluster, directly |
 | presence | 8080 | http | back ends that query presence, through port 80 of the Service &lt;name&gt;-presence |
-| presence | 8082 | internal | the operator, through port 8082 of the same Service |
+| presence | 9090 | grpc | back ends and chat servers, by gRPC, through the same port of the Services &lt;name&gt;-presence and, with all pods under one name, &lt;name&gt;-presence-grpc; gateways through the latter |
+| presence | 8082 | internal | the operator, through port 8082 of the Service &lt;name&gt;-presence |
 | gateway, presence | 8081 | ops | the kubelet (/livez, /readyz) and Prometheus (/metrics) |
 | redis | 6379 | redis | gateway and presence pods, through the Service &lt;name&gt;-redis |
 `

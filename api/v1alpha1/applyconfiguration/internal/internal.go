@@ -447,6 +447,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+    - name: userStatus
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.UserStatus
 - name: com.github.imcluster.imcluster.api.v1alpha1.PresenceStatus
   map:
     fields:
@@ -544,6 +547,17 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: onlineUsers
       type:
         scalar: numeric
+- name: com.github.imcluster.imcluster.api.v1alpha1.UserStatus
+  map:
+    fields:
+    - name: authentication
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.UserStatusAuthentication
+    - name: leaseSeconds
+      type:
+        scalar: numeric
+- name: com.github.imcluster.imcluster.api.v1alpha1.UserStatusAuthentication
+  scalar: string
 - name: com.github.imcluster.imcluster.api.v1alpha1.Webhook
   map:
     fields:

@@ -35,6 +35,9 @@ type PresenceApplyConfiguration struct {
 	// hooks tell a back end who comes online and goes offline. If unset, nobody
 	// is told. A change replaces the presence pods one after the other.
 	Hooks *HooksApplyConfiguration `json:"hooks,omitempty"`
+	// userStatus configures the gRPC service pb.UserStatus, by which chat servers
+	// that are no gateways register their users.
+	UserStatus *UserStatusApplyConfiguration `json:"userStatus,omitempty"`
 	// resources of a presence container. Default: requests of 100m CPU and 128Mi
 	// memory, and a limit of 512Mi memory. What is set here replaces that as a
 	// whole. With a memory limit, the Go runtime is told to stay below 90 % of
@@ -94,6 +97,14 @@ func (b *PresenceApplyConfiguration) WithLeanCloud(value *LeanCloudApplyConfigur
 // If called multiple times, the Hooks field is set to the value of the last call.
 func (b *PresenceApplyConfiguration) WithHooks(value *HooksApplyConfiguration) *PresenceApplyConfiguration {
 	b.Hooks = value
+	return b
+}
+
+// WithUserStatus sets the UserStatus field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UserStatus field is set to the value of the last call.
+func (b *PresenceApplyConfiguration) WithUserStatus(value *UserStatusApplyConfiguration) *PresenceApplyConfiguration {
+	b.UserStatus = value
 	return b
 }
 
