@@ -19,6 +19,8 @@ type Client struct {
 	in     *inbox
 	notes  *notes
 
+	contacts *contacts
+
 	tasks sync.WaitGroup // all goroutines but those that call callbacks
 	done  chan struct{}  // all goroutines have returned
 
@@ -30,7 +32,7 @@ type Client struct {
 	state   StateChange
 	changed chan struct{} // closed when the state changes
 	conn    *conn         // the present or last one
-	login   wire.Frame    // the answer to the last login
+	login   wire.Frame    // the answer to the last login, with the status as it is by now
 	err     error         // why the client has ended
 }
 
@@ -68,7 +70,7 @@ func newClient(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, out: &outbox{maxQueued: cfg.MaxQueued}, notes: newNotes(), done: make(chan struct{}), changed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.in = newInbox(c)
+	c.in, c.contacts = newInbox(c), newContacts(c)
 	return c, nil
 }
 

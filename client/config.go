@@ -30,6 +30,10 @@ type Config struct {
 	DeviceID string
 	// Platform of the device, such as "ios", at most 16 characters of a–z, 0–9 and '-'. Optional.
 	Platform string
+	// Status and StatusText are what others see of the user from the first login on. They persist on the server, so that later
+	// logins of this client leave them as they are by then. Empty means: as they are already.
+	Status     Status
+	StatusText string
 	// Protobuf has frames encoded in Protocol Buffers instead of JSON, which is smaller and faster. Messages are the same.
 	Protobuf bool
 
@@ -45,6 +49,9 @@ type Config struct {
 	// Dedupe remembers which messages were handled. nil means the last 4,096 in memory. A store that outlives the
 	// process makes that hold across restarts.
 	Dedupe Dedupe
+	// OnPresence is called with the users to whom the client is subscribed and who have changed, by how they are now, in the
+	// order of their ids; several steps of one user between two calls are one. Optional.
+	OnPresence func(changes []Contact)
 	// OnState is called when the connection changes; see [StateChange]. It must not block for long. Optional.
 	OnState func(StateChange)
 	// OnError is called with what goes wrong and that no method call returns: errors of OnMessage ([*MessageError]), of
@@ -129,6 +136,14 @@ func (c Config) withDefaults() (Config, error) {
 	c.URLs = urls
 	if c.DeviceID != "" {
 		if err := wire.CheckDeviceID(c.DeviceID); err != nil {
+			return c, err
+		}
+	}
+	if c.StatusText != "" {
+		c.Status = cmp.Or(c.Status, StatusOnline)
+	}
+	if c.Status != "" {
+		if err := wire.CheckStatus(string(c.Status)); err != nil {
 			return c, err
 		}
 	}

@@ -51,6 +51,7 @@ type conn struct {
 	wake    chan struct{}   // the pump should look at the outbox
 	direct  chan wire.Frame // for the pump to send past the outbox
 	renewed chan wire.Frame // the answer to another login
+	listed  chan wire.Frame // the answer to a change of subscriptions
 	move    chan *MoveError // the server asks the client to move
 
 	endOnce sync.Once
@@ -76,7 +77,8 @@ func (c *Client) dial(ctx context.Context, target, token string, patient bool) (
 	ws.SetReadLimit(maxFrameBytes)
 	n := &conn{
 		c: c, ws: ws, url: target, wake: make(chan struct{}, 1), direct: make(chan wire.Frame), renewed: make(chan wire.Frame, 1),
-		move: make(chan *MoveError, 1), ended: make(chan struct{}), inflight: map[waitKey][]*request{},
+		listed: make(chan wire.Frame, 8),
+		move:   make(chan *MoveError, 1), ended: make(chan struct{}), inflight: map[waitKey][]*request{},
 	}
 	n.codec, _ = wire.CodecOf(ws.Subprotocol())
 	// The socket knows deadlines, not contexts.
@@ -114,6 +116,10 @@ func (c *Client) handshake(ctx context.Context, target, token string) (*websocke
 		query := address.Query()
 		setUnlessEmpty(query, "deviceId", c.cfg.DeviceID)
 		setUnlessEmpty(query, "platform", c.cfg.Platform)
+		if status, text := c.firstStatus(); status != "" {
+			setUnlessEmpty(query, "status", status)
+			setUnlessEmpty(query, "statusText", text)
+		}
 		address.RawQuery = query.Encode()
 		target = address.String()
 	}
@@ -138,7 +144,17 @@ func setUnlessEmpty(values url.Values, name, value string) {
 }
 
 func (c *Client) loginFrame(token string) wire.Frame {
-	return wire.Frame{Type: wire.TypeLogin, Token: token, DeviceID: c.cfg.DeviceID, Platform: c.cfg.Platform}
+	fr := wire.Frame{Type: wire.TypeLogin, Token: token, DeviceID: c.cfg.DeviceID, Platform: c.cfg.Platform}
+	fr.Status, fr.StatusText = c.firstStatus()
+	return fr
+}
+
+// firstStatus is what the first login sets, nothing after it.
+func (c *Client) firstStatus() (status, text string) {
+	if c.lastLogin().Type != 0 {
+		return "", ""
+	}
+	return string(c.cfg.Status), c.cfg.StatusText
 }
 
 // logIn sends the login, unless the handshake did, and reads the answer.
@@ -279,11 +295,21 @@ func (n *conn) handle(fr *wire.Frame) error {
 	case wire.TypeChat, wire.TypeGroupChat, wire.TypeBroadcast:
 		n.c.in.receive(fr)
 		return nil
+	case wire.TypePresenceEvent:
+		n.c.contacts.told(n, fr)
+		return nil
+	case wire.TypeSubscribeResp:
+		n.c.contacts.told(n, fr) // here, so that no event that follows is taken for older
+		select {
+		case n.listed <- *fr:
+		default: // nobody waits
+		}
+		return nil
 	case wire.TypeChatResp, wire.TypeGroupChatResp, wire.TypeBroadcastResp:
 		key.id = fr.ClientMsgID
 	case wire.TypeAckResp:
 		key.id = fr.MsgID
-	case wire.TypeGroupResp, wire.TypeOnlineListResp:
+	case wire.TypeGroupResp, wire.TypeOnlineListResp, wire.TypePresenceResp, wire.TypeSetStatusResp:
 		key.id = fr.RequestID
 	case wire.TypeLoginResp:
 		select {

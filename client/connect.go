@@ -73,6 +73,7 @@ func (c *Client) online(n *conn) {
 	n.start()
 	c.setState(StateChange{State: StateOnline, URL: n.url})
 	c.tasks.Go(func() { c.renew(n) })
+	c.tasks.Go(func() { c.contacts.restore(n) })
 }
 
 // reconnect logs in again because of reason, with pauses, until it succeeds or that is of no use. If old is not nil it is

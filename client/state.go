@@ -93,6 +93,13 @@ func (c *Client) awaitConn(ctx context.Context) (*conn, error) {
 	}
 }
 
+// present returns the present connection, or the last one.
+func (c *Client) present() *conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn
+}
+
 // awaitChange waits until the client is not on connection n any more.
 func (c *Client) awaitChange(ctx context.Context, n *conn) error {
 	for {
