@@ -46,10 +46,10 @@ local function more()
   local run = string.match(stamp, '%.(.*)$')
   -- Bytes by which a record exceeds its share.
   local function above(message) return math.max(0, #message - head - share) end
-  -- A number above any that was ever given, which are at most 1000 a ms.
+  -- A number above any that was ever given, which are at most one a µs.
   local function fresh()
     local clock = call('TIME')
-    return tonumber(clock[1]) * 1000000 + math.floor(tonumber(clock[2]) / 1000) * 1000
+    return tonumber(clock[1]) * 1000000 + tonumber(clock[2])
   end
   -- Whether a record is older than the retention.
   local function old(message)
