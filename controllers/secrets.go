@@ -94,6 +94,9 @@ func referencedSecrets(im *v1alpha1.IMCluster) []referencedSecret {
 	if lean := im.Spec.Presence.LeanCloud; lean != nil {
 		add("spec.presence.leancloud.keySecretRef", &lean.KeySecretRef, naming.KeyCurrent)
 	}
+	if hooks := im.Spec.Presence.Hooks; hooks != nil {
+		add("spec.presence.hooks.secretRef", &hooks.SecretRef, naming.KeyCurrent)
+	}
 	if external := im.Spec.Redis.External; external != nil {
 		add("spec.redis.external.secretRef", external.SecretRef, naming.KeyCurrent)
 		if external.TLS != nil {

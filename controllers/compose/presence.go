@@ -42,6 +42,14 @@ func presenceDeployment(im *v1alpha1.IMCluster, images Images) *appsv1ac.Deploym
 		mounts = append(mounts, appKey)
 		args = append(args, flag("leancloud-app-id", lean.AppID), flag("leancloud-app-key-dir", appKey.dir()))
 	}
+	if hooks := im.Spec.Presence.Hooks; hooks != nil {
+		secret := secretMount{volume: "hooks", secret: hooks.SecretRef.Name}
+		mounts = append(mounts, secret)
+		args = append(args, flag("hooks-url", string(hooks.URL)), flag("hooks-secret-dir", secret.dir()))
+		if hooks.TimeoutSeconds != nil {
+			args = append(args, flag("hooks-timeout", seconds(*hooks.TimeoutSeconds)))
+		}
+	}
 	args = append(args, userStatusFlags(im.Spec.Presence.UserStatus)...)
 	container := corev1ac.Container().
 		WithName(string(naming.Presence)).
