@@ -153,7 +153,7 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 	switch {
 	case reason == reasonReplaced, reason == reasonMoved, reason == reasonLogout, reason == reasonRevoked,
 		reason == reasonClosedByClient && !c.moving:
-		return c.unregisterLocked(time.Now())
+		return c.unregisterLocked(time.Now(), reason)
 	default: // the client may come back, to this gateway or another
 		flush := c.endMailLocked()
 		c.state = stateLost
@@ -163,9 +163,9 @@ func (c *conn) endSessionLocked(reason closeReason) func() {
 	}
 }
 
-// unregisterLocked ends the session, with at as the time when the user was last seen. The store leaves a session alone
-// that has replaced it.
-func (c *conn) unregisterLocked(at time.Time) func() {
+// unregisterLocked ends the session because of reason, with at as the time when the user was last seen. The store leaves a
+// session alone that has replaced it.
+func (c *conn) unregisterLocked(at time.Time, reason closeReason) func() {
 	session, flush := c.sessionLocked(), c.endMailLocked()
 	c.state = stateGone
 	c.g.wheel.Stop(&c.timer)
@@ -174,7 +174,7 @@ func (c *conn) unregisterLocked(at time.Time) func() {
 			flush()
 		}
 		c.g.table.remove(session.User, session.Conn)
-		(*c.g.member.Load()).Unregister(session, at) // it registered the session
+		(*c.g.member.Load()).Unregister(session, at, reasons[reason].cause) // it registered the session
 	}
 }
 
@@ -211,7 +211,7 @@ func (c *conn) kick(user string, id uint64) {
 		return
 	}
 	if c.state == stateLost {
-		ended := c.unregisterLocked(c.lostAt)
+		ended := c.unregisterLocked(c.lostAt, reasonReplaced)
 		c.mu.Unlock()
 		ended()
 		return

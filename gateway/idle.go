@@ -16,7 +16,7 @@ func (c *conn) Expire() {
 			c.mu.Unlock()
 			return
 		}
-		ended := c.unregisterLocked(c.lostAt)
+		ended := c.unregisterLocked(c.lostAt, c.closing)
 		c.mu.Unlock()
 		ended()
 		return

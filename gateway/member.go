@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -23,7 +24,7 @@ type membership interface {
 
 	Register(ctx context.Context, s store.Session) (store.Login, error)
 	CheckRevoked(ctx context.Context, s store.Session) error
-	Unregister(s store.Session, at time.Time)
+	Unregister(s store.Session, at time.Time, cause feed.Cause)
 	Locate(user string, done func([]store.Holder, error))
 
 	Append(user string, msg *store.Record, done func(store.Appended, error))

@@ -4,6 +4,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // closeReason says why a connection ended. It is the label of a metric.
@@ -39,29 +40,31 @@ var reasons = [numReasons]struct {
 	label string
 	// code is the WebSocket close code, 0 to close without a close frame.
 	code int
+	// cause is what the feed of presence says of a session that ended so.
+	cause feed.Cause
 }{
-	reasonNone:           {"none", 0},
-	reasonLogout:         {"logout", websocket.CloseNormalClosure},
-	reasonClosedByClient: {"closed_by_client", websocket.CloseNormalClosure},
-	reasonLost:           {"lost", websocket.CloseNormalClosure},
-	reasonReplaced:       {"replaced", wire.CodeReplaced.CloseCode()},
-	reasonMoved:          {"moved", wire.CodeDraining.CloseCode()},
-	reasonStayed:         {"stayed", wire.CodeDraining.CloseCode()},
-	reasonIdle:           {"idle", wire.CodeIdle.CloseCode()},
-	reasonLoginTimeout:   {"login_timeout", wire.CodeLoginRequired.CloseCode()},
-	reasonNoLogin:        {"no_login", wire.CodeLoginRequired.CloseCode()},
-	reasonLoginRefused:   {"login_refused", wire.CodeInvalidToken.CloseCode()},
-	reasonTokenExpired:   {"token_expired", wire.CodeTokenExpired.CloseCode()},
-	reasonFrameTooLarge:  {"frame_too_large", wire.CodeFrameTooLarge.CloseCode()},
-	reasonFlood:          {"flood", wire.CodeTooManyFrames.CloseCode()},
-	reasonSlowConsumer:   {"slow_consumer", wire.CodeSlowConsumer.CloseCode()},
-	reasonFull:           {"full", wire.CodeTooManyConns.CloseCode()},
-	reasonAddressLimit:   {"address_limit", wire.CodeAddressLimit.CloseCode()},
-	reasonOrigin:         {"origin", 0},
-	reasonRevoked:        {"revoked", wire.CodeRevoked.CloseCode()},
-	reasonDraining:       {"draining", wire.CodeDraining.CloseCode()},
-	reasonStopped:        {"stopped", websocket.CloseGoingAway},
-	reasonPanic:          {"panic", wire.CodeInternal.CloseCode()},
+	reasonNone:           {"none", 0, feed.CauseError},
+	reasonLogout:         {"logout", websocket.CloseNormalClosure, feed.CauseLogout},
+	reasonClosedByClient: {"closed_by_client", websocket.CloseNormalClosure, feed.CauseLogout},
+	reasonLost:           {"lost", websocket.CloseNormalClosure, feed.CauseClosed},
+	reasonReplaced:       {"replaced", wire.CodeReplaced.CloseCode(), feed.CauseReplaced},
+	reasonMoved:          {"moved", wire.CodeDraining.CloseCode(), feed.CauseReplaced},
+	reasonStayed:         {"stayed", wire.CodeDraining.CloseCode(), feed.CauseDrained},
+	reasonIdle:           {"idle", wire.CodeIdle.CloseCode(), feed.CauseIdle},
+	reasonLoginTimeout:   {"login_timeout", wire.CodeLoginRequired.CloseCode(), feed.CauseKicked},
+	reasonNoLogin:        {"no_login", wire.CodeLoginRequired.CloseCode(), feed.CauseKicked},
+	reasonLoginRefused:   {"login_refused", wire.CodeInvalidToken.CloseCode(), feed.CauseKicked},
+	reasonTokenExpired:   {"token_expired", wire.CodeTokenExpired.CloseCode(), feed.CauseRevoked},
+	reasonFrameTooLarge:  {"frame_too_large", wire.CodeFrameTooLarge.CloseCode(), feed.CauseKicked},
+	reasonFlood:          {"flood", wire.CodeTooManyFrames.CloseCode(), feed.CauseKicked},
+	reasonSlowConsumer:   {"slow_consumer", wire.CodeSlowConsumer.CloseCode(), feed.CauseKicked},
+	reasonFull:           {"full", wire.CodeTooManyConns.CloseCode(), feed.CauseKicked},
+	reasonAddressLimit:   {"address_limit", wire.CodeAddressLimit.CloseCode(), feed.CauseKicked},
+	reasonOrigin:         {"origin", 0, feed.CauseKicked},
+	reasonRevoked:        {"revoked", wire.CodeRevoked.CloseCode(), feed.CauseRevoked},
+	reasonDraining:       {"draining", wire.CodeDraining.CloseCode(), feed.CauseDrained},
+	reasonStopped:        {"stopped", websocket.CloseGoingAway, feed.CauseDrained},
+	reasonPanic:          {"panic", wire.CodeInternal.CloseCode(), feed.CauseError},
 }
 
 func (r closeReason) String() string { return reasons[r].label }

@@ -122,7 +122,7 @@ func (c *conn) revoke(r store.Revocation) {
 		return
 	}
 	if c.state == stateLost {
-		ended := c.unregisterLocked(c.lostAt)
+		ended := c.unregisterLocked(c.lostAt, reasonRevoked)
 		c.mu.Unlock()
 		ended()
 		return

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -135,7 +136,7 @@ func (m *worldMember) CheckRevoked(_ context.Context, s store.Session) error {
 	return nil
 }
 
-func (m *worldMember) Unregister(s store.Session, at time.Time) {
+func (m *worldMember) Unregister(s store.Session, at time.Time, _ feed.Cause) {
 	w := m.w
 	w.mu.Lock()
 	defer w.mu.Unlock()

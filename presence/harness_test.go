@@ -19,6 +19,7 @@ import (
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/internal/telemetry"
 	"github.com/imcluster/imcluster/presence"
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -134,7 +135,7 @@ func (g *fakeGateway) logOut(user string) {
 	s := g.sessions[user]
 	delete(g.sessions, user)
 	g.mu.Unlock()
-	g.member.Unregister(s, time.Now())
+	g.member.Unregister(s, time.Now(), feed.CauseLogout)
 }
 
 // startGateway joins a gateway with a session of each user.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // Redis can lose single writes without losing a generation: a failover to a replica that lagged, or an append-only file
@@ -77,7 +79,7 @@ func (r *runner) reconcile(ctx context.Context, parts []int) error {
 			}
 		}
 		b := &reassertion{}
-		n := r.lanes.reassert(p, missing, b)
+		n := r.lanes.reassert(p, missing, b, false)
 		if err := b.wait(ctx); err != nil {
 			return fmt.Errorf("register sessions again: %w", err)
 		}
@@ -102,7 +104,7 @@ func (r *runner) reconcile(ctx context.Context, parts []int) error {
 func (l *lanes) evict(part int, indexed string) {
 	user, device, _ := strings.Cut(indexed, "\x00")
 	o := newOp(opEvict, part, Session{User: user, Device: device})
-	o.seenAt = o.queued.Unix()
+	o.endedAt, o.cause = o.queued.UnixMilli(), feed.CauseError
 	o.finish = finishUnregister
 	l.mu.Lock()
 	ok := l.pushLocked(o)

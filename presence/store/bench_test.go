@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/imcluster/imcluster/internal/testredis"
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // benchGateway is a gateway on a Redis of its own.
@@ -40,7 +41,7 @@ func BenchmarkRegister(b *testing.B) {
 					b.Error(err)
 					return
 				}
-				g.member.Unregister(s, time.Now())
+				g.member.Unregister(s, time.Now(), feed.CauseLogout)
 			}
 		})
 	}
@@ -49,6 +50,36 @@ func BenchmarkRegister(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "logins/s")
 	b.ReportMetric((mainThreadCPU(b, r)-cpu)/float64(b.N)*1e6, "redis-µs/op")
+}
+
+// BenchmarkSessionScripts reports what a login and a logout cost the main thread of Redis, with parsing and replying, 64 at a
+// time.
+func BenchmarkSessionScripts(b *testing.B) {
+	const users = 20000
+	for b.Loop() {
+		g, r := benchGateway(b)
+		login := func() {
+			eachUser(b, users, func(_ int, s Session) error {
+				_, err := g.member.Register(context.Background(), s)
+				return err
+			})
+		}
+		logout := func() {
+			eachUser(b, users, func(_ int, s Session) error {
+				g.member.Unregister(s, time.Now(), feed.CauseLogout)
+				return nil
+			})
+			g.flush()
+		}
+		login()
+		logout() // the buckets of last seen grow, which costs more
+		start := mainThreadCPU(b, r)
+		login()
+		middle := mainThreadCPU(b, r)
+		logout()
+		b.ReportMetric((middle-start)/users*1e6, "login-µs")
+		b.ReportMetric((mainThreadCPU(b, r)-middle)/users*1e6, "logout-µs")
+	}
 }
 
 // BenchmarkLocate looks up where a user is, 64 at a time.
@@ -130,7 +161,7 @@ func BenchmarkMemory(b *testing.B) {
 				empty := usedMemory(b, r)
 				eachUser(b, users, func(_ int, s Session) error {
 					_, err := g.member.Register(context.Background(), s)
-					g.member.Unregister(s, time.Now())
+					g.member.Unregister(s, time.Now(), feed.CauseLogout)
 					return err
 				})
 				g.flush()

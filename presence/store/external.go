@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // Chat servers that are no gateways register their users through presence pods. Such an external server has a lease in the
@@ -253,7 +255,7 @@ func (x *externals) write(ctx context.Context, k kind, e Epoch, session Session,
 	l.index[part] = x.store.keys.indexKey(part, e)
 	for range 3 {
 		o := newOp(k, part, session)
-		o.seenAt = time.Now().Unix()
+		o.endedAt, o.cause = time.Now().UnixMilli(), feed.CauseLogout
 		r := &request{part: part, args: o.encode(x.lanes, l, until)}
 		start := time.Now()
 		err := x.store.exchange(ctx, r)

@@ -45,13 +45,12 @@ func (s *Store) markFenced(ctx context.Context, epochs []Epoch) error {
 	if len(epochs) == 0 {
 		return nil
 	}
-	reqs := make([]*request, Partitions)
-	for p := range reqs {
-		args := []any{"hset", s.keys.meta[p]}
+	reqs := make([]*request, 0, Partitions*len(epochs))
+	for p := range Partitions {
 		for _, e := range epochs {
-			args = append(args, fencedField+string(e), "1")
+			// That it is dead already is not forgotten.
+			reqs = append(reqs, read(p, "hsetnx", s.keys.meta[p], fencedField+string(e), "1"))
 		}
-		reqs[p] = read(p, args...)
 	}
 	return s.exchange(ctx, reqs...)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/imcluster/imcluster/internal/testredis"
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,6 +63,25 @@ func openOld(t testing.TB, cfg Config, addrs ...string) *Store {
 		}
 	})
 	return s
+}
+
+// bury has an epoch die, with all that presence pods do then, which its gateway does not notice.
+func bury(t testing.TB, s *Store, e Epoch, at time.Time) {
+	t.Helper()
+	var reqs []*request
+	for p := range Partitions {
+		reqs = append(reqs, s.deadRequest(p, e, at.UnixMilli(), feed.CauseExpired))
+	}
+	err := s.exchange(context.Background(), reqs...)
+	if err == nil {
+		err = s.reap(context.Background(), e)
+	}
+	if err == nil {
+		err = (&keeper{Store: s}).unmark(context.Background(), e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // background runs f until the test ends or stop is called, and fails the test if f fails.
@@ -242,7 +262,7 @@ func (g *gateway) logout(s Session) {
 	g.mu.Lock()
 	delete(g.sessions, s.Conn)
 	g.mu.Unlock()
-	g.member.Unregister(s, time.Now())
+	g.member.Unregister(s, time.Now(), feed.CauseLogout)
 }
 
 // flush waits until what was unregistered is written.

@@ -5,15 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
-// Keep tends the model until ctx ends; every presence pod runs it. Once a second it advances store time, removes the
-// sessions of epochs that have died and forgets who was last seen too long ago. All of it can be done by several at once
-// and be interrupted anywhere; answers do not depend on it, but for the advance of store time when no gateway is left to
-// advance it. It returns nil when ctx ends, ErrForeignOwner or ErrIncompatible when the keys are not ours any more.
+// Keep tends the model until ctx ends; every presence pod runs it. Four times a second it looks for epochs that have died, and
+// tells so in the feed. Once a second it advances store time, removes the sessions of such epochs and forgets who was last seen
+// too long ago. All of it can be done by several at once and be interrupted anywhere; answers from Redis do not depend on it, but
+// for the advance of store time when no gateway is left to advance it. It returns nil when ctx ends, ErrForeignOwner or ErrIncompatible when the keys are not ours any more.
 func (s *Store) Keep(ctx context.Context) error {
 	k := &keeper{Store: s, orphans: map[Epoch]time.Time{}, part: rand.IntN(Partitions)}
+	var deaths sync.WaitGroup
+	defer deaths.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	deaths.Go(func() { s.watchDeaths(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -39,6 +45,7 @@ type keeper struct {
 	// orphans are epochs that partitions know and the lease table does not, and since when.
 	orphans    map[Epoch]time.Time
 	searchedAt time.Time
+	searched   string // the generation of the table that was settled when they were searched for
 	// last is the lease table of the last look.
 	last *table
 	// part and bucket are where forgetting goes on.
@@ -72,7 +79,12 @@ func (k *keeper) bury(ctx context.Context, t *table, e Epoch) error {
 	if r.reaped && !forget {
 		return nil
 	}
-	if err := k.reap(ctx, e, t.ended(e)); err != nil {
+	if !r.reaped {
+		if err := k.markDead(ctx, t, e); err != nil {
+			return err
+		}
+	}
+	if err := k.reap(ctx, e); err != nil {
 		return fmt.Errorf("reap epoch %s: %w", e, err)
 	}
 	arg := "0"
@@ -97,24 +109,25 @@ func (k *keeper) unmark(ctx context.Context, e Epoch) error {
 	return k.exchange(ctx, reqs...)
 }
 
-// adoptOrphans buries epochs that only partitions know, because the lease table was lost and they never came back: when
-// they have been missing from a settled table for two lease TTLs.
+// orphanAge is for how long an epoch must be missing from the lease table before it is told to be dead: one that is about to
+// join marks the partitions first.
+func (c *Config) orphanAge() time.Duration { return min(2*time.Second, c.LeaseTTL/5) }
+
+// adoptOrphans buries epochs that only partitions know, because the lease table was lost and they never came back. They are told
+// to be dead as soon as the table is settled, and forgotten when they have been missing for two lease TTLs.
 func (k *keeper) adoptOrphans(ctx context.Context, t *table) error {
 	ttl := k.cfg.LeaseTTL
-	if time.Since(k.searchedAt) < ttl || !t.settled() {
+	if !t.present || time.Since(k.searchedAt) < ttl && len(k.orphans) == 0 && k.searched == t.gen {
 		return nil
 	}
-	reqs := make([]*request, Partitions)
-	for p := range reqs {
-		reqs[p] = read(p, "hgetall", k.keys.meta[p])
-	}
-	if err := k.exchange(ctx, reqs...); err != nil {
+	metas, err := k.readMetas(ctx)
+	if err != nil {
 		return fmt.Errorf("search for orphans: %w", err)
 	}
 	k.searchedAt = time.Now()
 	found := map[Epoch]time.Time{}
-	for _, r := range reqs {
-		for _, e := range parseMeta(r.list()).known {
+	for _, m := range metas {
+		for _, e := range m.known {
 			if _, ok := t.deadlines[e]; ok {
 				continue
 			}
@@ -125,11 +138,18 @@ func (k *keeper) adoptOrphans(ctx context.Context, t *table) error {
 		}
 	}
 	k.orphans = found
+	if !t.settled() {
+		return nil
+	}
+	k.searched = t.gen
+	if err := k.markLost(ctx, t, metas, func(e Epoch) bool { return time.Since(found[e]) >= k.cfg.orphanAge() }); err != nil {
+		return err
+	}
 	for e, since := range found {
 		if time.Since(since) < 2*ttl {
 			continue
 		}
-		if err := k.reap(ctx, e, t.ended(e)); err != nil {
+		if err := k.reap(ctx, e); err != nil {
 			return fmt.Errorf("reap orphan %s: %w", e, err)
 		}
 		if err := k.unmark(ctx, e); err != nil {

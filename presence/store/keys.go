@@ -123,7 +123,7 @@ const (
 	doneField       = "done:" // + epoch: the generation of which the epoch has registered everything
 	fencedField     = "x:"    // + epoch: the epoch may not write
 	deadMark        = "d"     // begins the value of fencedField if the epoch is dead: then follows when it ended
-	statusField     = "st"    // in the hash of a user
+	statusField     = "t"     // in the hash of a user
 )
 
 // longID is from which length on a user is remembered by a hash of the id: a value above hash-max-listpack-value (64

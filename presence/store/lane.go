@@ -58,8 +58,9 @@ type queue struct {
 	busy       bool // in a batch: younger ops wait
 	held       bool // waits for holdTime
 
-	buckets   int  // of last seen, as last told
-	splitting bool // a split is queued
+	buckets   int    // of last seen, as last told
+	splitting bool   // a split is queued
+	gen       string // in which the gateway has registered its sessions
 	// count is the number of sessions that are in the index of our epoch, as far as replies tell.
 	count int
 	// ended are the connections that ended since a snapshot of the gateway's sessions was begun; nil without one.

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// online is who is online in one partition: devices by user and epoch.
+// online is who is online in one partition: devices by user and epoch, without those who are invisible.
 type online struct {
 	sessions map[Epoch][]string // index entries
 	complete bool
@@ -29,10 +29,12 @@ func (s *Store) readOnline(ctx context.Context, parts []int) ([]online, *table, 
 	epochs = slices.DeleteFunc(epochs, func(e Epoch) bool { return !t.live(e) })
 	var reqs []*request
 	for _, p := range parts {
-		reqs = append(reqs, read(p, "hgetall", s.keys.meta[p]))
+		reqs = append(reqs, read(p, "hgetall", s.keys.meta[p]), read(p, "hkeys", s.keys.hidden[p]))
 		for _, e := range epochs {
 			reqs = append(reqs, read(p, "hkeys", s.keys.indexKey(p, e)))
 		}
+		// Read before the indexes and after: who hides may log in or out meanwhile.
+		reqs = append(reqs, read(p, "hkeys", s.keys.hidden[p]))
 		reqs = append(reqs, read(p, "hget", s.keys.meta[p], generationField))
 	}
 	if err := s.exchange(ctx, reqs...); err != nil {
@@ -40,13 +42,21 @@ func (s *Store) readOnline(ctx context.Context, parts []int) ([]online, *table, 
 	}
 	list := make([]online, len(parts))
 	for i := range parts {
-		group := reqs[i*(len(epochs)+2):][:len(epochs)+2]
+		group := reqs[i*(len(epochs)+4):][:len(epochs)+4]
 		m := parseMeta(group[0].list())
-		list[i].complete = m.complete(t) && m.gen == group[len(epochs)+1].text()
+		list[i].complete = m.complete(t) && m.gen == group[len(epochs)+3].text()
+		hidden := map[string]struct{}{}
+		for _, v := range slices.Concat(group[1].list(), group[len(epochs)+2].list()) {
+			hidden[textOf(v)] = struct{}{}
+		}
 		list[i].sessions = make(map[Epoch][]string, len(epochs))
 		for j, e := range epochs {
-			for _, v := range group[1+j].list() {
-				list[i].sessions[e] = append(list[i].sessions[e], textOf(v))
+			for _, v := range group[2+j].list() {
+				entry := textOf(v)
+				user, _ := splitEntry(entry)
+				if _, ok := hidden[user]; !ok {
+					list[i].sessions[e] = append(list[i].sessions[e], entry)
+				}
 			}
 		}
 	}

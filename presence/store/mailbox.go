@@ -53,6 +53,8 @@ type Mail struct {
 	// Missed is how many messages between the one asked for and First were dropped, because the mailbox was full or they
 	// were too old.
 	Missed int
+	// Status is that of the user from now on.
+	Status Status
 }
 
 // Login is the outcome of a registration.
@@ -67,6 +69,8 @@ type Login struct {
 	Next, Tail uint64
 	// Missed is how many messages that were due to this device were dropped before Next.
 	Missed int
+	// Status is that of the user from now on.
+	Status Status
 }
 
 // Peek tells the newest number of a mailbox, and where the user is. It is for messages whose append ended with

@@ -232,9 +232,7 @@ func (c *comparison) ack(s Session, rng *rand.Rand) {
 // die takes the user's sessions as the reaper does those of a gateway that died.
 func (c *comparison) die() {
 	c.note("death")
-	if err := c.store.reap(context.Background(), c.member.Epoch(), time.Now()); err != nil {
-		c.t.Fatal(err)
-	}
+	bury(c.t, c.store, c.member.Epoch(), time.Now())
 	for device, s := range c.model.online {
 		delete(c.model.online, device)
 		delete(c.sessions, s.Conn)

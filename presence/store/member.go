@@ -67,7 +67,8 @@ func (s *Store) Join(ctx context.Context, id Identity, local Local) (*Member, er
 	}
 	m := &Member{store: s, id: id, local: local, kicks: make(chan struct{}, 1), noClients: id.Waiting}
 	epoch := newEpoch()
-	if err := s.prepare(ctx, epoch); err != nil {
+	gens, err := s.prepare(ctx, epoch)
+	if err != nil {
 		return nil, fmt.Errorf("join: prepare partitions: %w", err)
 	}
 	if err := m.acquire(ctx, epoch); err != nil {
@@ -80,6 +81,7 @@ func (s *Store) Join(ctx context.Context, id Identity, local Local) (*Member, er
 	m.view.Store(newView(t))
 	m.joined.gen, m.joined.control = t.gen, t.control
 	m.lanes = newLanes(s, m)
+	m.lanes.know(gens)
 	s.mu.Lock()
 	s.members = append(s.members, m)
 	s.mu.Unlock()
@@ -87,13 +89,13 @@ func (s *Store) Join(ctx context.Context, id Identity, local Local) (*Member, er
 	return m, nil
 }
 
-// prepare marks an epoch that has no session in every partition.
-func (s *Store) prepare(ctx context.Context, e Epoch) error {
+// prepare marks an epoch that has no session in every partition, and returns their generations.
+func (s *Store) prepare(ctx context.Context, e Epoch) (map[int]string, error) {
 	gens, err := s.generations(ctx, everyPartition())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.markDone(ctx, e, gens)
+	return gens, s.markDone(ctx, e, gens)
 }
 
 func everyPartition() []int {
@@ -125,7 +127,7 @@ func (s *Store) generations(ctx context.Context, parts []int) (map[int]string, e
 func (s *Store) markDone(ctx context.Context, e Epoch, gens map[int]string) error {
 	reqs := make([]*request, 0, len(gens))
 	for p, g := range gens {
-		reqs = append(reqs, eval(p, doneScript, []string{s.keys.meta[p]}, string(e), g))
+		reqs = append(reqs, eval(p, doneScript, []string{s.keys.meta[p], s.keys.feed[p]}, string(e), g))
 	}
 	return s.exchange(ctx, reqs...)
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // kind is what an operation in a lane does. It is also the label of its metrics.
@@ -23,11 +25,12 @@ const (
 	opAppend
 	opPeek
 	opAck
+	opStatus
 	opKinds
 )
 
 var kindNames = [opKinds]string{"register", "reassert", "unregister", "evict", "locate", "split", "begin_group", "finish_group",
-	"append", "peek", "ack"}
+	"append", "peek", "ack", "status"}
 
 // evictAge is how old a session must be before it is evicted: a younger one may be on its way from Redis to the gateway.
 const evictAge = 10 * time.Second
@@ -41,7 +44,10 @@ type op struct {
 	queued   time.Time
 	deadline time.Time // after it the op is given up; zero: never
 	session  Session
-	seenAt   int64 // unix s: when the session ended
+	endedAt  int64 // unix ms: when the session ended
+	cause    feed.Cause
+	letter   string // of session.Status, if it is to be set
+	text     string
 
 	// Owned by the worker that has the op in its batch.
 	sent bool // it may have been executed
@@ -120,25 +126,36 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		return o.fixed
 	case opRegister:
 		o.encodeSeen(l)
-		o.encodePut(k, registerScript, lease, &o.bucket)
-		o.add(&l.store.cfg.MaxDevices, &o.device, &o.seen, &o.buckets, &l.retention)
+		sc := registerScript
+		if o.letter != "" {
+			sc = registerStatusScript
+		}
+		o.encodePut(k, sc, lease, &o.bucket)
+		o.add(&l.store.cfg.MaxDevices, &o.device, &o.seen, &o.buckets, &l.retention, &o.session.Addr)
+		o.addStatus()
 	case opReassert:
 		o.device = deviceHash(o.session.User, o.session.Device)
 		o.encodePut(k, reassertScript, lease)
 		o.since.b = strconv.AppendInt(o.since.b[:0], o.session.Since.UnixMilli(), 36)
-		o.add(&o.since, &o.device)
+		o.add(&o.since, &o.device, &o.session.Addr)
+		o.addStatus()
+	case opStatus:
+		o.encodeSeen(l)
+		o.encodeWrite(k, setStatusScript, lease, &o.ring, &o.bucket)
+		o.add((*string)(&lease.earlier), &o.letter, &o.text, &o.seen, &o.buckets, &l.kept)
 	case opPeek, opAck:
 		o.encodeMail(l)
 	case opUnregister, opEvict:
 		o.encodeSeen(l)
 		o.encodeWrite(k, unregisterScript, lease, &o.bucket)
-		o.add((*string)(&lease.earlier), &o.seenAt, &o.seen, &o.buckets)
+		o.add((*string)(&lease.earlier), &o.endedAt, &o.seen, &o.buckets)
 		if o.kind == opEvict {
 			o.add(evictAge.Milliseconds())
 		} else {
 			o.add("")
 		}
-		o.add(&l.kept, &o.device)
+		o.since.b = strconv.AppendInt(o.since.b[:0], o.endedAt, 36)
+		o.add(&l.kept, &o.device, (*string)(&o.cause), &o.since)
 	}
 	return o.args
 }
@@ -153,6 +170,19 @@ func (o *op) encodePut(k *keys, sc *script, lease *lease, more ...any) {
 	o.ring.set(k.ring[o.part], o.session.User)
 	o.encodeWrite(k, sc, lease, append([]any{&o.revoked, &o.ring}, more...)...)
 	o.add(&o.session.Platform, &o.session.TokenID, &o.issued)
+}
+
+// setStatus readies the status that the op is to set.
+func (o *op) setStatus(s *Status) {
+	if s != nil {
+		o.letter, o.text = s.Letter(), s.Text
+	}
+}
+
+func (o *op) addStatus() {
+	if o.letter != "" {
+		o.add(&o.letter, &o.text)
+	}
 }
 
 // encodeSeen readies what the scripts need to find the user in last seen.
@@ -173,8 +203,9 @@ func (o *op) encodeWrite(k *keys, sc *script, lease *lease, more ...any) {
 	if o.kind != opEvict {
 		o.conn.b = strconv.AppendUint(o.conn.b, o.session.Conn, 36)
 	}
-	o.add("evalsha", &sc.sha, 4+len(more), &o.user, &k.meta[o.part], &lease.index[o.part], &o.mailKey)
+	o.add("evalsha", &sc.sha, 6+len(more), &o.user, &k.meta[o.part], &lease.index[o.part], &o.mailKey)
 	o.add(more...)
+	o.add(&k.feed[o.part], &k.hidden[o.part])
 	o.add((*string)(&lease.epoch), &o.conn, &o.session.Device, &o.entry, &o.until, &k.index[o.part])
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // Users tells the state of users, in the order of ids, which may repeat. Normally it is one pipeline for each node: the
@@ -186,25 +188,27 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 	}
 	var last time.Time
 	known := true
-	u.Devices = nil
-	for _, h := range holders(r.sessions.list()) {
-		if t.live(h.Epoch) {
-			record, ok := t.records[h.Epoch]
+	var alive []feed.Session
+	sessions, status := userFields(r.sessions.list())
+	for i := range sessions {
+		s := &sessions[i]
+		if t.live(s.Epoch) {
+			_, ok := t.records[s.Epoch]
 			known = known && ok
-			u.Devices = append(u.Devices, Device{ID: h.Device, Platform: h.Platform, Gateway: record.PodName, LoginTime: h.Since})
+			alive = append(alive, *s)
 			continue
 		}
-		if _, ok := t.deadlines[h.Epoch]; !ok {
+		if _, ok := t.deadlines[s.Epoch]; !ok {
 			known = false
 			if !t.settled() {
 				continue // perhaps alive
 			}
 		}
-		last = latest(last, t.ended(h.Epoch), h.Since)
+		last = latest(last, t.ended(s.Epoch), s.LoginTime())
 	}
-	if len(u.Devices) > 0 {
-		slices.SortFunc(u.Devices, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
-		u.State, u.Reason = Online, ""
+	pod := func(e Epoch) string { return t.records[e].PodName }
+	if len(alive) > 0 && !status.Invisible() {
+		*u = Answer(u.ID, feed.Visible(true, &status, 0, q.asOf, q.cfg.Retention), alive, pod)
 		return known && !part.stale || second
 	}
 	switch {
@@ -215,15 +219,52 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 	case r.buckets != part.buckets:
 		return true // split twice in a millisecond: stays unavailable
 	}
-	if seen := r.lastSeen(); seen > 0 {
-		last = latest(last, time.Unix(seen, 0))
+	var seen int64
+	if !last.IsZero() {
+		seen = last.Unix()
 	}
-	if last.IsZero() || q.asOf.Sub(last) > q.cfg.Retention {
-		u.State, u.Reason = Unknown, NeverSeen
-		return true
-	}
-	u.State, u.Reason, u.LastSeen = Offline, "", last.Truncate(time.Second)
+	seen = max(seen, r.lastSeen())
+	*u = Answer(u.ID, feed.Visible(len(alive) > 0, &status, seen, q.asOf, q.cfg.Retention), alive, pod)
 	return true
+}
+
+// userFields reads the sessions and the status in the hash of a user.
+func userFields(fields []any) (sessions []feed.Session, status feed.Standing) {
+	for i := 0; i+1 < len(fields); i += 2 {
+		name := textOf(fields[i])
+		if name == statusField {
+			status, _ = feed.ParseStanding(textOf(fields[i+1])) // no other is written
+			continue
+		}
+		device, ok := strings.CutPrefix(name, "s")
+		if !ok {
+			continue
+		}
+		if s, err := feed.ParseSession(device, textOf(fields[i+1])); err == nil {
+			sessions = append(sessions, s)
+		}
+	}
+	return sessions, status
+}
+
+// Answer makes the answer about a user of what may be seen, and of the sessions that are alive. pod names the pod of an epoch.
+func Answer(id string, v feed.View, alive []feed.Session, pod func(Epoch) string) User {
+	u := User{ID: id}
+	switch {
+	case v.Online:
+		u.State, u.Status, u.Text = Online, v.Show, v.Text
+		u.Devices = make([]Device, len(alive))
+		for i := range alive {
+			s := &alive[i]
+			u.Devices[i] = Device{ID: s.Device, Platform: s.Platform, Gateway: pod(s.Epoch), LoginTime: s.LoginTime()}
+		}
+		slices.SortFunc(u.Devices, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
+	case v.LastSeen > 0:
+		u.State, u.LastSeen = Offline, time.Unix(v.LastSeen, 0)
+	default:
+		u.State, u.Reason = Unknown, NeverSeen
+	}
+	return u
 }
 
 func latest(times ...time.Time) time.Time {

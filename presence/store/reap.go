@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ const (
 )
 
 // reap removes the sessions of a dead epoch from every partition. Who moved to another epoch stays.
-func (s *Store) reap(ctx context.Context, e Epoch, ended time.Time) error {
+func (s *Store) reap(ctx context.Context, e Epoch) error {
 	// Several pods that reap at once begin at different partitions, and so share the work.
 	offset := rand.IntN(Partitions)
 	for i := 0; i < Partitions; i += reapAtOnce {
@@ -25,7 +26,7 @@ func (s *Store) reap(ctx context.Context, e Epoch, ended time.Time) error {
 		}
 		for len(parts) > 0 {
 			var err error
-			if parts, err = s.reapStep(ctx, parts, e, ended); err != nil {
+			if parts, err = s.reapStep(ctx, parts, e); err != nil {
 				return err
 			}
 		}
@@ -34,7 +35,7 @@ func (s *Store) reap(ctx context.Context, e Epoch, ended time.Time) error {
 }
 
 // reapStep removes up to reapStep sessions from each partition, and returns the partitions that have more.
-func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch, ended time.Time) (more []int, err error) {
+func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch) (more []int, err error) {
 	var reads []*request
 	for _, p := range parts {
 		reads = append(reads,
@@ -55,7 +56,7 @@ func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch, ended time.T
 			sessions = sessions[:reapStep]
 		}
 		more = append(more, p) // until it is seen to be empty
-		calls = append(calls, s.reapCall(p, e, ended, sessions, max(1, int(intOf(reads[2*i+1].text())))))
+		calls = append(calls, s.reapCall(p, e, sessions, max(1, int(intOf(reads[2*i+1].text())))))
 		of = append(of, p)
 	}
 	if len(calls) == 0 {
@@ -65,6 +66,9 @@ func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch, ended time.T
 		return nil, err
 	}
 	for i, c := range calls {
+		if c.text() == "A" {
+			return nil, errNotDead // the partition has lost its data just now
+		}
 		n := intOf(c.text()) // 0 for "B<n>": read the number of buckets again
 		if n < 0 {
 			n = -n - 1
@@ -77,9 +81,9 @@ func (s *Store) reapStep(ctx context.Context, parts []int, e Epoch, ended time.T
 	return more, nil
 }
 
-func (s *Store) reapCall(part int, e Epoch, ended time.Time, sessions []any, buckets int) *request {
-	keys := []string{s.keys.meta[part], s.keys.indexKey(part, e)}
-	args := []any{string(e), ended.Unix(), buckets, s.cfg.mailKept().Milliseconds()}
+func (s *Store) reapCall(part int, e Epoch, sessions []any, buckets int) *request {
+	keys := []string{s.keys.meta[part], s.keys.indexKey(part, e), s.keys.hidden[part]}
+	args := []any{string(e), buckets, s.cfg.mailKept().Milliseconds()}
 	for _, v := range sessions {
 		user, device, _ := strings.Cut(textOf(v), "\x00")
 		field := seenField(user)
@@ -88,6 +92,8 @@ func (s *Store) reapCall(part int, e Epoch, ended time.Time, sessions []any, buc
 	}
 	return eval(part, reapScript, keys, args...)
 }
+
+var errNotDead = errors.New("the epoch is not known to be dead")
 
 // splitNext splits buckets of last seen until none is too full.
 func (s *Store) splitNext(ctx context.Context, part int) error {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // dying starts a gateway with users and lets it fall silent.
@@ -168,7 +170,7 @@ func TestLastSeenOfManyStaysCompact(t *testing.T) {
 				g.mu.Lock()
 				delete(g.sessions, s.Conn)
 				g.mu.Unlock()
-				g.member.Unregister(s, at)
+				g.member.Unregister(s, at, feed.CauseLogout)
 			}
 		})
 	}
@@ -210,7 +212,7 @@ func TestRetention(t *testing.T) {
 		g.mu.Lock()
 		delete(g.sessions, s.Conn)
 		g.mu.Unlock()
-		g.member.Unregister(s, time.Now().Add(-ago))
+		g.member.Unregister(s, time.Now().Add(-ago), feed.CauseLogout)
 	}
 	g.flush()
 	if u := user(t, g.store, "old"); u.Reason != NeverSeen {

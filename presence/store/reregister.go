@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 const (
@@ -95,7 +97,7 @@ func (r *runner) reregister(ctx context.Context, parts []int) error {
 		for j := i; j < min(i+reregisterStep, len(parts)); j++ {
 			step = append(step, parts[(j+offset)%len(parts)])
 		}
-		n, err := r.reassert(ctx, step)
+		n, err := r.reassert(ctx, step, gens)
 		if err != nil {
 			return fmt.Errorf("register sessions again: %w", err)
 		}
@@ -110,6 +112,7 @@ func (r *runner) reregister(ctx context.Context, parts []int) error {
 		if err := r.store.markDone(ctx, epoch, done); err != nil {
 			return fmt.Errorf("mark partitions: %w", err)
 		}
+		r.lanes.know(done)
 		if err := pause(ctx, time.Duration(n)*time.Second/reregisterRate-time.Since(began)); err != nil {
 			return err
 		}
@@ -120,11 +123,11 @@ func (r *runner) reregister(ctx context.Context, parts []int) error {
 }
 
 // reassert queues all of the gateway's sessions in some partitions and waits until they are registered.
-func (r *runner) reassert(ctx context.Context, parts []int) (int, error) {
+func (r *runner) reassert(ctx context.Context, parts []int, gens map[int]string) (int, error) {
 	b, total := &reassertion{}, 0
 	for _, p := range parts {
 		sessions := r.lanes.snapshot(p, r.local)
-		total += r.lanes.reassert(p, sessions, b)
+		total += r.lanes.reassert(p, sessions, b, r.lanes.lost(p, gens[p]))
 	}
 	return total, b.wait(ctx)
 }
@@ -144,8 +147,8 @@ func (l *lanes) snapshot(part int, local Local) []Session {
 }
 
 // reassert queues a snapshot without the sessions that ended meanwhile. One that ends from now on is unregistered behind it.
-// Returns how many were queued.
-func (l *lanes) reassert(part int, sessions []Session, b *reassertion) int {
+// What was lost with the data, the status, is put back with the session. Returns how many were queued.
+func (l *lanes) reassert(part int, sessions []Session, b *reassertion, lost bool) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q := &l.parts[part]
@@ -161,6 +164,9 @@ func (l *lanes) reassert(part int, sessions []Session, b *reassertion) int {
 		}
 		o := newOp(opReassert, part, s)
 		o.batch, o.finish = b, finishReassert
+		if lost && s.Status != nil && *s.Status != (Status{}) && *s.Status != (Status{Show: feed.ShowOnline}) {
+			o.setStatus(s.Status)
+		}
 		b.wg.Add(1)
 		if !l.pushLocked(o) {
 			b.wg.Done()
@@ -170,6 +176,22 @@ func (l *lanes) reassert(part int, sessions []Session, b *reassertion) int {
 		n++
 	}
 	return n
+}
+
+// know notes the generations in which the gateway has registered its sessions.
+func (l *lanes) know(gens map[int]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p, g := range gens {
+		l.parts[p].gen = g
+	}
+}
+
+// lost tells whether a partition has lost its data since the gateway registered its sessions there.
+func (l *lanes) lost(part int, gen string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parts[part].gen != gen
 }
 
 func (l *lanes) resetCounts() {

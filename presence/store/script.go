@@ -23,6 +23,18 @@ var (
 	generationLua string
 	//go:embed lua/done.lua
 	doneLua string
+	//go:embed lua/fact.lua
+	factLua string
+	//go:embed lua/base36.lua
+	base36Lua string
+	//go:embed lua/put.lua
+	putLua string
+	//go:embed lua/status.lua
+	statusLua string
+	//go:embed lua/setstatus.lua
+	setStatusLua string
+	//go:embed lua/dead.lua
+	deadLua string
 	//go:embed lua/write.lua
 	writeLua string
 	//go:embed lua/seen.lua
@@ -41,6 +53,8 @@ var (
 	forgetLua string
 	//go:embed lua/mailbox.lua
 	mailboxLua string
+	//go:embed lua/adopt.lua
+	adoptLua string
 	//go:embed lua/depart.lua
 	departLua string
 	//go:embed lua/append.lua
@@ -100,13 +114,17 @@ var (
 	buriedScript = newScript(clockLua, buriedLua)
 
 	generationScript = newScript(generationLua)
-	doneScript       = newScript(doneLua)
-	registerScript   = newScript(mailboxLua, departLua, writeLua, seenLua, revokedLua, registerLua)
-	reassertScript   = newScript(mailboxLua, departLua, writeLua, revokedLua, reassertLua)
-	unregisterScript = newScript(mailboxLua, departLua, writeLua, seenLua, unregisterLua)
-	splitScript      = newScript(seenLua, splitLua)
-	reapScript       = newScript(mailboxLua, departLua, seenLua, reapLua)
-	forgetScript     = newScript(forgetLua)
+	doneScript       = newScript(factLua, doneLua)
+	deadScript       = newScript(factLua, deadLua)
+	registerScript   = newScript(mailboxLua, adoptLua, base36Lua, factLua, writeLua, putLua, seenLua, revokedLua, registerLua)
+	reassertScript   = newScript(mailboxLua, adoptLua, base36Lua, factLua, writeLua, putLua, revokedLua, reassertLua)
+	unregisterScript = newScript(mailboxLua, departLua, base36Lua, factLua, writeLua, seenLua, unregisterLua)
+	// registerStatusScript is registerScript that may set a status as well.
+	registerStatusScript = newScript(mailboxLua, adoptLua, base36Lua, factLua, writeLua, putLua, seenLua, statusLua, revokedLua, registerLua)
+	setStatusScript      = newScript(mailboxLua, base36Lua, factLua, writeLua, seenLua, statusLua, setStatusLua)
+	splitScript          = newScript(seenLua, splitLua)
+	reapScript           = newScript(mailboxLua, departLua, seenLua, reapLua)
+	forgetScript         = newScript(forgetLua)
 
 	appendScript = newScript(mailboxLua, appendLua)
 	ackScript    = newScript(mailboxLua, ackLua)
@@ -126,7 +144,7 @@ var (
 
 	scripts = []*script{
 		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
-		reassertScript, unregisterScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
+		registerStatusScript, reassertScript, unregisterScript, setStatusScript, deadScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
 		groupCreateScript, groupClaimScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
 		groupFinishScript, appendScript, ackScript, peekScript, readScript,
 		externalScript, restoreScript,

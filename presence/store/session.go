@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/imcluster/imcluster/presence/feed"
 )
 
 // platformBytes is how much of a platform is kept: the value of a session must stay within 64 bytes, or its hash turns
@@ -23,9 +25,15 @@ func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	if len(session.Platform) > platformBytes {
 		session.Platform = strings.ToValidUTF8(session.Platform[:platformBytes], "")
 	}
+	if session.Status != nil {
+		if err := session.Status.Check(); err != nil {
+			return Login{}, fmt.Errorf("register session: %w", err)
+		}
+	}
 	l := m.lanes
 	o := newOp(opRegister, Partition(session.User), session)
 	o.deadline = o.queued.Add(m.store.cfg.OpTimeout)
+	o.setStatus(session.Status)
 	o.finish = finishRegister
 	l.push(o)
 	select {
@@ -48,9 +56,10 @@ func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	return login, nil
 }
 
-// parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced>".
+// parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced> <status>", of which the status may be missing.
 func parseLogin(reply, device string) (login Login) {
-	fields := strings.SplitN(strings.TrimPrefix(reply, "+"), " ", 5)
+	login.Status.Show = feed.ShowOnline
+	fields := strings.SplitN(strings.TrimPrefix(reply, "+"), " ", 6)
 	if len(fields) < 5 {
 		return login
 	}
@@ -60,6 +69,11 @@ func parseLogin(reply, device string) (login Login) {
 	login.Next, login.Tail, login.Missed = seqOf(fields[1]), seqOf(fields[2]), int(seqOf(fields[3]))
 	if e, ok := parseEntry(fields[4]); ok {
 		login.Previous = &Holder{Epoch: e.epoch, Conn: e.conn, Device: device, Platform: e.platform, Since: e.since}
+	}
+	if len(fields) == 6 {
+		if s, err := feed.ParseStanding(fields[5]); err == nil {
+			login.Status = s.Status
+		}
 	}
 	return login
 }
@@ -92,7 +106,7 @@ func finishRegister(l *lanes, o *op, reply any, err error) {
 	session := o.session
 	l.mu.Unlock()
 	if undo {
-		l.member.Unregister(session, time.Now())
+		l.member.Unregister(session, time.Now(), feed.CauseError)
 	}
 	if abandoned {
 		o.free()
@@ -109,11 +123,11 @@ func (o *op) refusal() error {
 	return ErrUnavailable
 }
 
-// Unregister ends a session that was registered; at is when it ended. It never blocks. It is remembered until Redis has
-// confirmed it, however long that takes, and does nothing there if the device has another session by then.
-func (m *Member) Unregister(session Session, at time.Time) {
+// Unregister ends a session that was registered; at is when it ended, and cause why. It never blocks. It is remembered until
+// Redis has confirmed it, however long that takes, and does nothing there if the device has another session by then.
+func (m *Member) Unregister(session Session, at time.Time, cause feed.Cause) {
 	o := newOp(opUnregister, Partition(session.User), session)
-	o.seenAt = at.Unix()
+	o.endedAt, o.cause = at.UnixMilli(), cause
 	o.finish = finishUnregister
 	l := m.lanes
 	l.mu.Lock()

@@ -16,6 +16,7 @@ type table struct {
 	born    int64 // store time at which the table was made
 	gen     string
 	ttl     int64 // ms
+	offset  int64 // of the wall clock from store time at the last step, ms
 	control int64 // number of the last entry of the control log
 	// deadlines of all epochs, those that have ended and wait for the reaper included.
 	deadlines map[Epoch]int64
@@ -49,14 +50,14 @@ func (t *table) settled() bool { return t.present && t.now >= t.born+t.ttl }
 
 func (t *table) live(e Epoch) bool { return t.deadlines[e] > t.now }
 
-// ended returns when a dead epoch ended, by the wall clock. Of an epoch that the table does not know it is known that it
-// was not there when the table was made.
+// ended returns when a dead epoch ended, by the wall clock, alike for all readers. Of an epoch that the table does not know it is
+// known that it was not there when the table was made.
 func (t *table) ended(e Epoch) time.Time {
 	deadline, ok := t.deadlines[e]
 	if !ok {
 		deadline = t.born
 	}
-	return time.UnixMilli(t.wall - (t.now - deadline))
+	return time.UnixMilli(t.offset + deadline)
 }
 
 // tableRead is the set of requests that read the table.
@@ -98,6 +99,7 @@ func (s *Store) table(r *tableRead) *table {
 		// Between the steps, which are up to a second apart, readers see time go on. Never further than a step would.
 		ahead := min(t.wall-intOf(clock[1]), 1000, s.cfg.step().Milliseconds())
 		t.now = intOf(clock[0]) + max(0, ahead)
+		t.offset = intOf(clock[1]) - intOf(clock[0])
 	}
 	live := r.live.list()
 	for i := 0; i+1 < len(live); i += 2 {
@@ -144,7 +146,7 @@ type meta struct {
 	buckets int
 	// done are the epochs that have registered everything in this generation.
 	done map[Epoch]struct{}
-	// known are all epochs that ever registered anything, the done ones included.
+	// known are all epochs that ever registered anything, or that are marked, each once.
 	known []Epoch
 	// dead are epochs whose sessions are over, and when their leases ended, unix ms.
 	dead map[Epoch]int64
@@ -168,8 +170,12 @@ func parseMeta(fields []any) *meta {
 		case strings.HasPrefix(field, doneField):
 			values[Epoch(field[len(doneField):])] = value
 		case strings.HasPrefix(field, fencedField):
+			e := Epoch(field[len(fencedField):])
 			if end, ok := strings.CutPrefix(value, deadMark); ok {
-				m.dead[Epoch(field[len(fencedField):])] = intOf(end)
+				m.dead[e] = intOf(end)
+			}
+			if _, ok := values[e]; !ok {
+				values[e] = ""
 			}
 		}
 	}

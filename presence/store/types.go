@@ -27,6 +27,8 @@ var (
 	// ErrTooManyDevices says that so many devices of the user are connected that no other can log in
 	// ([Config.MaxDevices]).
 	ErrTooManyDevices = errors.New("too many devices of the user are connected")
+	// ErrNoSession says that a session is not there any more: it was replaced, or ended.
+	ErrNoSession = errors.New("the session has ended")
 	// ErrStoreFull says that the memory of Redis is so full that no message is stored, so that presence always fits. The
 	// message was not stored.
 	ErrStoreFull = errors.New("the memory of redis is full")

@@ -255,6 +255,11 @@ func (l *lanes) judge(o *op, f failure) (verdict, any) {
 			o.err = ErrFenced
 			l.member.kickLease()
 			return retryHeld, nil
+		case 'W':
+			if o.kind == opRegister || o.kind == opStatus {
+				o.err = errBeingReaped
+				return retryHeld, nil
+			}
 		case 'B':
 			l.setBuckets(o.part, text[1:])
 			return retry, nil

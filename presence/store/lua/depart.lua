@@ -1,16 +1,8 @@
--- depart.lua goes after mailbox.lua, before scripts that begin and end sessions.
--- Gives a device the cursor that was kept for it by its hash alone.
-local function adopt(user, box, device, hash)
-  local own, kept = 'd' .. device, 'd\1' .. hash
-  if box[kept] and not box[own] then
-    redis.call('HSET', user, own, box[kept])
-    redis.call('HDEL', user, kept)
-    box[own], box[kept] = box[kept], nil
-  end
-end
+-- depart.lua goes after mailbox.lua, before scripts that end sessions.
 -- Notes that a device has no session any more. box is what the user had before. A user with one
--- device that has read everything is forgotten: the entry in last seen tells the device, in 2 bytes instead of 180.
-local function depart(user, mail, device, box, now, kept)
+-- device that has read everything is forgotten: the entry in last seen tells the device, in 2 bytes instead of 180; but not if
+-- the user has set a status. hidden is the index of invisible users, and name the user's entry there.
+local function depart(user, mail, device, box, now, kept, hidden, name)
   local own, others, sessions = 'd' .. device, {}, 0
   for field in pairs(box) do
     local kind = string.byte(field)
@@ -20,8 +12,9 @@ local function depart(user, mail, device, box, now, kept)
       others[#others + 1] = field
     end
   end
+  if box.t and sessions == 0 and string.byte(box.t) == 105 then redis.call('HDEL', hidden, name) end
   local empty = not box.h or redis.call('LLEN', mail) == 0
-  if sessions == 0 and #others == 0 and empty then
+  if sessions == 0 and #others == 0 and empty and not box.t then
     redis.call('DEL', user)
     return
   end

@@ -2,20 +2,12 @@
 -- KEYS: 4 mailbox  5 revocations of the user  6 ring of the mailbox  7 last-seen bucket
 -- ARGV: 7 platform  8 token id  9 when the token was issued, unix ms; empty: not known  10 most sessions of a user
 --       11 hash of the device  12 user in the bucket  13 number of buckets that 7 follows from  14 retention, s
--- Returns "+<since> <next> <tail> <missed> <session that was replaced>", of which next is the first message due to the
--- device; "R" revoked; "T" too many sessions; "B<n>" there are n buckets, nothing was done; "X" fenced; "L" too late.
+--       15 address of the client, empty: not known  16 letter of the status to set, if one is  17 its text
+-- Returns "+<since> <next> <tail> <missed> <session that was replaced> <status>", of which next is the first message due to the
+-- device, and the status is missing if none is set; "R" revoked; "T" too many sessions; "W" try again, see status.lua; "B<n>"
+-- there are n buckets, nothing was done; "X" fenced; "L" too late.
 if (meta[3] or '1') ~= ARGV[13] then return 'B' .. (meta[3] or '1') end
 if revoked(KEYS[5], ARGV[3], ARGV[8], ARGV[9]) then return 'R' end
-local digits = '0123456789abcdefghijklmnopqrstuvwxyz'
-local function base36(n)
-  local s = ''
-  repeat
-    local d = n % 36
-    s = string.sub(digits, d + 1, d + 1) .. s
-    n = (n - d) / 36
-  until n == 0
-  return s
-end
 local box, there, sessions = open(KEYS[1], KEYS[4], KEYS[6])
 -- What waits: the device's cursor tells. A new device starts after the newest message that any device has acknowledged,
 -- and with the oldest if none has.
@@ -37,14 +29,15 @@ local function waiting()
   return ' ' .. int(math.max(due, h)) .. ' ' .. int(h + redis.call('LLEN', KEYS[4]) - 1) .. ' ' ..
     int(math.max(0, h - math.max(due, tonumber(box.o) or h))) .. ' '
 end
+local function status() return box.t and ' ' .. box.t or '' end
 local old = box[field]
 local epoch, conn, since
 if old then
   epoch, conn, since = parse(old)
   if epoch == ARGV[1] and conn == ARGV[2] then
     -- A repetition: the first reply was lost.
-    put(old)
-    return '+' .. since .. waiting()
+    put(old, nil, box.t)
+    return '+' .. since .. waiting() .. status()
   end
   ms = math.max(ms, (tonumber(since or '0', 36) or 0) + 1)
 elseif sessions >= tonumber(ARGV[10]) then
@@ -56,6 +49,7 @@ elseif sessions >= tonumber(ARGV[10]) then
   end
   if sessions >= tonumber(ARGV[10]) then return 'T' end
 end
+if ARGV[16] and setStatus(box, ARGV[16], ARGV[17], redis.call('HGET', KEYS[7], ARGV[12])) == 'W' then return 'W' end
 since = base36(ms)
 local session = ARGV[1] .. '.' .. ARGV[2] .. '.' .. since
 if ARGV[7] ~= '' then session = session .. '.' .. ARGV[7] end
@@ -72,6 +66,7 @@ if not known then
     end
   end
 end
-put(session, epoch)
+put(session, epoch, box.t)
+tell(session, ARGV[15], box.t)
 keep(there, sessions)
-return '+' .. since .. waiting() .. (old or '')
+return '+' .. since .. waiting() .. (old or '') .. status()

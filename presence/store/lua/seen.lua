@@ -18,10 +18,16 @@ local function packSeen(at, device)
   end
   return string.char(unpack(bytes))
 end
--- Notes the last device, and a time unless a later one is known. Returns whether the bucket is too full.
-local function note(bucket, user, at, device)
+-- Notes the last device, and a time unless a later one is known: of an invisible user, by the status, the time of hiding, or
+-- nothing at all. Returns whether the bucket is too full, and the time.
+local function note(bucket, user, at, device, status)
+  if status and string.byte(status) == 105 then
+    local since = string.match(status, '^i%w*%.(%w*)')
+    if since == '' then return false, at end
+    at = tonumber(since, 36)
+  end
   local known = redis.call('HGET', bucket, user)
   if known then at = math.max(at, (unpackSeen(known))) end
   redis.call('HSET', bucket, user, packSeen(at, device))
-  return not known and redis.call('HLEN', bucket) > full
+  return not known and redis.call('HLEN', bucket) > full, at
 end

@@ -1,0 +1,42 @@
+-- status.lua goes after mailbox.lua and write.lua, before scripts that set the status of a user: the field "t", "<o online|
+-- a away|b busy|i invisible><set at, ms>.<hidden, s>.<text>", numbers in base 36. An invisible user was last seen at hidden: when
+-- the status was set, or earlier, if nobody was there then; empty if never. Absent is online without text.
+--
+-- Sets the status. entry is what last seen has of the user. box.t is afterwards what the status is. Returns "+" if it was
+-- changed, "=" if it was the same, or "W", before anything was written, if a session of a dead epoch must be reaped first:
+-- when it ended would be taken for when the user was seen last.
+local function setStatus(box, letter, text, entry)
+  local old = box.t
+  local was, since, said = string.match(old or 'o..', '^(%a)%w*%.(%w*)%.(.*)$')
+  if was == letter and said == text then return '=' end
+  local alive = false
+  if (was == 'i') ~= (letter == 'i') then
+    for other, session in pairs(box) do
+      if string.byte(other) == 115 then
+        local mark = redis.call('HGET', KEYS[2], 'x:' .. parse(session))
+        if mark and string.byte(mark) == 100 then return 'W' end
+        alive = true
+      end
+    end
+    since = ''
+    if letter == 'i' then
+      local seen = 0
+      if entry then seen = unpackSeen(entry) end
+      if alive then seen = math.max(seen, math.floor(ms / 1000)) end
+      if seen > 0 then since = base36(seen) end
+    end
+  end
+  if letter == 'o' and text == '' then
+    box.t = nil
+    redis.call('HDEL', KEYS[1], 't')
+  else
+    box.t = letter .. base36(ms) .. '.' .. since .. '.' .. text
+    redis.call('HSET', KEYS[1], 't', box.t)
+  end
+  if letter == 'i' and alive then
+    redis.call('HSET', hidden, name, '')
+  elseif was == 'i' and letter ~= 'i' then
+    redis.call('HDEL', hidden, name)
+  end
+  return '+'
+end
