@@ -46,7 +46,7 @@ type Gateway struct {
 	users     *shares[string]
 	addresses *shares[netip.Addr]
 	logins    *shares[netip.Addr] // counted as frames
-	ctx       context.Context // of logins; ends when the gateway stops
+	ctx       context.Context     // of logins; ends when the gateway stops
 	cancel    context.CancelFunc
 
 	table        table
@@ -189,6 +189,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	failed := make(chan error, 4)
 	var wg sync.WaitGroup
+	g.writers.start()
 	servers := g.serve(&wg, failed)
 	for _, run := range []func(context.Context){g.wheel.Run, g.mailboxes.watchGaps, g.sweeps, g.broadcasts, g.watchPresence} {
 		wg.Go(func() { run(base) })

@@ -25,10 +25,14 @@ type writers struct {
 func newWriters() *writers {
 	w := &writers{}
 	w.wake.L = &w.mu
+	return w
+}
+
+// start starts the writers, who must be closed.
+func (w *writers) start() {
 	for range runtime.GOMAXPROCS(0) {
 		w.wg.Go(w.work)
 	}
-	return w
 }
 
 // add has the outbox of a connection written. It never blocks.
