@@ -151,8 +151,18 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	return c.settle(ctx)
 }
 
-// Logout is Shutdown for users who leave: the device is offline at once. Without a connection it waits for one.
+// Logout is Shutdown for users who leave: the device is offline at once. Without a connection it waits for one. Messages that
+// come meanwhile wait for the device.
 func (c *Client) Logout(ctx context.Context) error {
+	return c.logout(ctx, "")
+}
+
+// Forget is Logout for a device that does not come back, or as a new one: no messages wait for it.
+func (c *Client) Forget(ctx context.Context) error {
+	return c.logout(ctx, wire.LogoutForget)
+}
+
+func (c *Client) logout(ctx context.Context, action string) error {
 	defer c.Close()
 	if err := c.settle(ctx); err != nil {
 		return fmt.Errorf("log out: %w", err)
@@ -164,7 +174,7 @@ func (c *Client) Logout(ctx context.Context) error {
 		}
 		n.leaving.Store(true)
 		select {
-		case n.direct <- wire.Frame{Type: wire.TypeLogout}:
+		case n.direct <- wire.Frame{Type: wire.TypeLogout, Action: action}:
 		case <-n.ended:
 		case <-ctx.Done():
 		}

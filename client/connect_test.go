@@ -260,6 +260,18 @@ func TestLogoutComesAfterWhatHasBegun(t *testing.T) {
 }
 
 // A connection that breaks before the answer to the logout leaves the device online: the next one logs it out.
+func TestForgottenDeviceSaysSo(t *testing.T) {
+	serve(t, func(t *testing.T, s *server) {
+		if err := s.dial(s.config()).Forget(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}, then(func(p *peer) {
+		p.expect(`{"type":"12","action":"forget"}`)
+		p.close(1000)
+		p.drain()
+	}))
+}
+
 func TestLogoutOutlivesAConnection(t *testing.T) {
 	serve(t, func(t *testing.T, s *server) {
 		c := s.dial(s.config())

@@ -57,6 +57,7 @@ type conn struct {
 	// The session. Guarded by mu.
 	state                  sessionState
 	moving                 bool // was asked to reconnect elsewhere
+	forget                 bool // the device is not to be known any more
 	user, device, platform string
 	id                     uint64 // of the session, unique within the process
 	since                  time.Time
@@ -96,7 +97,7 @@ func (c *conn) registered() (store.Session, bool) {
 }
 
 func (c *conn) sessionLocked() store.Session {
-	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since}
+	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since, Forget: c.forget}
 	if c.token != nil {
 		s.Issued, s.TokenID = c.token.issued, c.token.id
 	}

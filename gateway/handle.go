@@ -89,6 +89,14 @@ func (c *conn) handleOne(in *inbound) {
 	c.dispatch(&fr, state, len(data))
 }
 
+// logout ends the session, for good if the device is not to be known any more.
+func (c *conn) logout(forget bool) {
+	c.mu.Lock()
+	c.forget = forget
+	c.mu.Unlock()
+	c.close(reasonLogout)
+}
+
 var (
 	errBinary = wire.Errorf(wire.CodeBadMessage, "send text messages; the sub-protocol "+wire.SubprotocolJSON+" has no binary ones")
 	errText   = wire.Errorf(wire.CodeBadMessage, "send binary messages; the sub-protocol "+wire.SubprotocolProtobuf+" has no text ones")
@@ -122,7 +130,7 @@ func (c *conn) dispatch(fr *wire.Frame, state sessionState, size int) {
 	}
 	switch fr.Type {
 	case wire.TypeLogout:
-		c.close(reasonLogout)
+		c.logout(fr.Action == wire.LogoutForget)
 	case wire.TypePing:
 		c.send(&wire.Frame{Type: wire.TypePong})
 	case wire.TypeChat:

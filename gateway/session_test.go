@@ -236,3 +236,22 @@ func TestReconnectWithinTheGraceTakesTheSessionOver(t *testing.T) {
 		})
 	}
 }
+
+// TestClientMayHaveItsDeviceForgotten, and only by saying so.
+func TestClientMayHaveItsDeviceForgotten(t *testing.T) {
+	w := newWorld()
+	g := startGateway(t, w)
+	for _, end := range []string{`{"type":"12"}`, `{"type":"12","action":"forget"}`} {
+		c := login(t, g, "alice", fmt.Sprint("device", len(end)))
+		c.send(`%s`, end)
+		c.expectClose(1000)
+	}
+	c := login(t, g, "alice", "other")
+	c.send(`{"type":"12","action":"burn"}`)
+	c.expect(frame{"type": "0", "code": 402})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if want := []string{"alice/device31"}; !slices.Equal(w.forgotten, want) {
+		t.Errorf("forgotten: %v, want %v", w.forgotten, want)
+	}
+}

@@ -16,17 +16,18 @@ import (
 type world struct {
 	forgetful bool // remembers nobody: for measuring what the gateway remembers
 
-	mu       sync.Mutex
-	down     bool
-	next     int
-	holders  map[string]map[string]store.Holder // user → device
-	members  map[store.Epoch]*worldMember
-	lastGone map[string]time.Time // user → last seen, of those who were unregistered
-	revoked  []store.Revocation
-	boxes    map[string]*worldBox // by user
-	deaf     bool                 // appends find nobody to push to
-	unsure   bool                 // appends happen, and are said to have an unknown outcome
-	register func()               // nil, or called between a registration and its answer
+	mu        sync.Mutex
+	down      bool
+	next      int
+	holders   map[string]map[string]store.Holder // user → device
+	members   map[store.Epoch]*worldMember
+	lastGone  map[string]time.Time // user → last seen, of those who were unregistered
+	revoked   []store.Revocation
+	forgotten []string             // users and devices
+	boxes     map[string]*worldBox // by user
+	deaf      bool                 // appends find nobody to push to
+	unsure    bool                 // appends happen, and are said to have an unknown outcome
+	register  func()               // nil, or called between a registration and its answer
 }
 
 func newWorld() *world {
@@ -143,6 +144,9 @@ func (m *worldMember) Unregister(s store.Session, at time.Time, _ feed.Cause) {
 	if h := w.holders[s.User][s.Device]; h.Epoch == m.epoch && h.Conn == s.Conn {
 		delete(w.holders[s.User], s.Device)
 		w.lastGone[s.User] = at
+		if s.Forget {
+			w.forgotten = append(w.forgotten, s.User+"/"+s.Device)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func fullFrame(t Type) *Frame {
 		}
 	}
 	if fr.Action != "" {
-		fr.Action = frames[t].actions[1]
+		fr.Action = frames[t].actions[len(frames[t].actions)-1]
 	}
 	if fr.Status != "" {
 		fr.Status = StatusAway

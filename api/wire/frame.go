@@ -98,6 +98,9 @@ const (
 
 var subscriptionActions = []string{Subscribe, Unsubscribe, Replace}
 
+// LogoutForget is the action of LOGOUT by which the device is not known any more: nothing waits for it.
+const LogoutForget = "forget"
+
 var groupActions = []string{GroupCreate, GroupAdd, GroupRemove, GroupMembers, GroupDelete}
 
 // direction is a set of senders.
@@ -128,7 +131,7 @@ var frames = [256]layout{
 	TypeUnknown:          {name: "UNKNOWN", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
 	TypeLogin:            {name: "USER_LOGIN", dir: fromClient, answer: TypeLoginResp, fields: []field{fToken, fDeviceID, fPlatform, fStatus, fStatusText, fFromID}, required: setOf(fToken)},
 	TypeLoginResp:        {name: "USER_LOGIN_RESP", dir: fromServer, fields: []field{fCode, fMessage, fUserID, fDeviceID, fSessionID, fHeartbeatSeconds, fExpiresAt, fTime, fStatus, fStatusText, fDelayMS}},
-	TypeLogout:           {name: "LOGOUT", dir: fromClient, fields: []field{fFromID}},
+	TypeLogout:           {name: "LOGOUT", dir: fromClient, fields: []field{fAction, fFromID}, actions: []string{LogoutForget}},
 	TypeHeartbeatTimeout: {name: "HEARTBEAT_TIMEOUT", dir: fromServer, fields: []field{fCode, fMessage}},
 	TypeReconnect:        {name: "RECONNECT", dir: fromServer, fields: []field{fCode, fMessage, fDelayMS}},
 	TypeKicked:           {name: "KICKED", dir: fromServer, fields: []field{fCode, fMessage}},

@@ -51,6 +51,7 @@ func TestServerFrames(t *testing.T) {
 			`{"type":"54","presence":[{"userId":"b","state":"offline"}],"asOf":7}`,
 		},
 		{Frame{Type: TypeSetStatusResp, Code: CodeOK, Status: StatusBusy, StatusText: "x"}, `{"type":"57","code":200,"status":"busy","statusText":"x"}`},
+		{Frame{Type: TypeLogout, Action: LogoutForget}, `{"type":"12","action":"forget"}`},
 		{Frame{Type: TypeAckResp, Code: CodeOK, MsgID: "m"}, `{"type":"91","code":200,"msgId":"m"}`},
 		{Frame{Type: TypeAckResp, Code: CodeTooManyFrames, MsgID: "m", DelayMS: 5}, `{"type":"91","code":601,"msgId":"m","delayMs":5}`},
 		{Frame{Type: TypeAckResp, Code: CodeBadField, Message: "a\u2028<b>\x01"}, ""},

@@ -81,6 +81,19 @@ func (c *chatCommand) config() (client.Config, error) {
 	return client.Config{URLs: urls, Token: token, DeviceID: c.Device, Platform: "imctl", Protobuf: c.Protobuf, RetryRefused: true}, nil
 }
 
+// onceDevice is the device that sends one message.
+const onceDevice = "imctl-once"
+
+// leave logs out. Nothing may wait for the device of its own: nobody would ever come to read it.
+func (c *sendCommand) leave(ctx context.Context, conn *client.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second) // also when sending took too long
+	defer cancel()
+	if c.Device == onceDevice {
+		return conn.Forget(ctx)
+	}
+	return conn.Logout(ctx)
+}
+
 // sendCommand sends one message.
 type sendCommand struct {
 	gatewayFlags `embed:""`
@@ -118,7 +131,7 @@ func (c *sendCommand) Run(ctx context.Context, p *printer) error {
 		return err
 	}
 	receipt, err := conn.Send(ctx, client.Outgoing{To: c.To, Group: c.Group, Everyone: c.Everyone, Content: content, ClientMsgID: c.ClientMsgID})
-	if out := conn.Logout(ctx); err == nil {
+	if out := c.leave(ctx, conn); err == nil {
 		err = out
 	}
 	if err != nil {

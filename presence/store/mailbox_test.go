@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -286,6 +287,85 @@ func TestDeviceThatLeftWithoutMailIsWaitedFor(t *testing.T) {
 				t.Fatalf("login of the other: %+v", login)
 			}
 		})
+	}
+}
+
+// TestForgottenDeviceIsNotWaitedFor: nothing is due to it, and those that were known before are waited for as they were.
+func TestForgottenDeviceIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, before := range []string{"alone", "phone known", "phone known by its hash", "phone connected"} {
+		t.Run(before, func(t *testing.T) {
+			t.Parallel()
+			r := startRedis(t)
+			g := startGateway(t, Config{}, "gw-1", r.Addr)
+			var phone Session
+			if before != "alone" {
+				phone, _ = g.signIn("alice", "phone")
+			}
+			if before == "phone known" {
+				g.send("alice", "zero")
+			}
+			if before == "phone known" || before == "phone known by its hash" {
+				g.logout(phone)
+				g.flush()
+			}
+			once, _ := g.signIn("alice", "once")
+			once.Forget = true
+			g.logout(once)
+			g.flush()
+			one := g.send("alice", "one")
+			if before == "phone connected" {
+				g.logout(phone)
+				g.flush()
+			}
+			phone, login := g.signIn("alice", "phone")
+			want := one.Seq
+			if before == "phone known" {
+				want--
+			}
+			if login.Next != want || login.Tail != one.Seq || login.Missed != 0 {
+				t.Errorf("login of the phone %+v, want from %d to %d", login, want, one.Seq)
+			}
+			g.ack(phone, one.Seq)
+			if n := r.MustDo("LLEN", g.store.keys.mailKey(Partition("alice"), "alice")); n != int64(0) {
+				t.Errorf("%v messages are kept for a device that is not known any more", n)
+			}
+			if fields := r.MustDo("HKEYS", g.store.keys.userKey(Partition("alice"), "alice")); strings.Contains(fmt.Sprint(fields), "donce") {
+				t.Errorf("the user has %v", fields)
+			}
+			if u := user(t, g.store, "alice"); u.State != Online {
+				t.Errorf("alice: %+v", u)
+			}
+		})
+	}
+}
+
+// TestUserWhoseOnlyDeviceIsForgottenIsRememberedAsSeen: as of any other logout, without the device.
+func TestUserWhoseOnlyDeviceIsForgottenIsRememberedAsSeen(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	g := startGateway(t, Config{}, "gw-1", r.Addr)
+	for range 2 { // also when it was the last one known
+		once, _ := g.signIn("alice", "once")
+		g.logout(once)
+		g.flush()
+		once, _ = g.signIn("alice", "once")
+		once.Forget = true
+		g.logout(once)
+		g.flush()
+		eventually(t, func() error {
+			if u := user(t, g.store, "alice"); u.State != Offline || time.Since(u.LastSeen) > time.Minute {
+				return fmt.Errorf("%w: %+v", errNotYet, u)
+			}
+			return nil
+		})
+		other, _ := g.signIn("alice", "other")
+		if fields := r.MustDo("HKEYS", g.store.keys.userKey(Partition("alice"), "alice")); fmt.Sprint(fields) != "[sother]" {
+			t.Errorf("the user has %q", fields)
+		}
+		other.Forget = true
+		g.logout(other)
+		g.flush()
 	}
 }
 

@@ -156,6 +156,11 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		}
 		o.since.b = strconv.AppendInt(o.since.b[:0], o.endedAt, 36)
 		o.add(&l.kept, &o.device, (*string)(&o.cause), &o.since)
+		if o.session.Forget {
+			o.add("1")
+		} else {
+			o.add("")
+		}
 	}
 	return o.args
 }

@@ -72,6 +72,8 @@ type Session struct {
 	// has none. Revocations are about them.
 	Issued  time.Time
 	TokenID string
+	// Forget says, to [Member.Unregister], that the device is not to be known any more: nothing is due to it from then on.
+	Forget bool
 	// Addr is the IP address of the client; may be empty. It goes into the feed and is not kept.
 	Addr string
 	// Status is what the login sets, in the same step; nil leaves it as it was. Afterwards it is what the gateway knows, which

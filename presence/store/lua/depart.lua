@@ -2,7 +2,8 @@
 -- Notes that a device has no session any more. box is what the user had before. A user with one
 -- device that has read everything is forgotten: the entry in last seen tells the device, in 2 bytes instead of 180; but not if
 -- the user has set a status. hidden is the index of invisible users, and name the user's entry there.
-local function depart(user, mail, device, box, now, kept, hidden, name)
+-- gone: the device is not to be known any more.
+local function depart(user, mail, device, box, now, kept, hidden, name, gone)
   local own, others, sessions = 'd' .. device, {}, 0
   for field in pairs(box) do
     local kind = string.byte(field)
@@ -29,6 +30,10 @@ local function depart(user, mail, device, box, now, kept, hidden, name)
     end)
     for i = 1, #others - 7 do redis.call('HDEL', user, others[i]) end
   end
-  redis.call('HSET', user, own, int((cursor(box[own]))) .. '.' .. int(math.floor(now / day)))
+  if gone then
+    redis.call('HDEL', user, own)
+  else
+    redis.call('HSET', user, own, int((cursor(box[own]))) .. '.' .. int(math.floor(now / day)))
+  end
   if sessions == 0 then expire(user, mail, now + kept) end
 end

@@ -19,15 +19,24 @@ local function packSeen(at, device)
   return string.char(unpack(bytes))
 end
 -- Notes the last device, and a time unless a later one is known: of an invisible user, by the status, the time of hiding, or
--- nothing at all. Returns whether the bucket is too full, and the time.
-local function note(bucket, user, at, device, status)
+-- nothing at all; if the device is not to be known any more (gone), the one before stays. Returns whether the bucket is too
+-- full, and the time.
+local function note(bucket, user, at, device, status, gone)
   if status and string.byte(status) == 105 then
     local since = string.match(status, '^i%w*%.(%w*)')
     if since == '' then return false, at end
     at = tonumber(since, 36)
   end
   local known = redis.call('HGET', bucket, user)
-  if known then at = math.max(at, (unpackSeen(known))) end
-  redis.call('HSET', bucket, user, packSeen(at, device))
+  local last, before
+  if known then
+    last, before = unpackSeen(known)
+    at = math.max(at, last)
+  end
+  if gone then
+    if before == device then before = nil end
+    device = before
+  end
+  redis.call('HSET', bucket, user, device and packSeen(at, device) or string.format('%.0f', at))
   return not known and redis.call('HLEN', bucket) > full, at
 end
