@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/rpc"
@@ -89,16 +86,17 @@ func (m rpcModel) Watch(users []string, all bool, token string) (*replica.Subscr
 	return m.replica.Watch(users, all, token)
 }
 
-// SetStatus is not known to the store yet.
-func (m rpcModel) SetStatus(context.Context, string, store.Status) error {
-	return status.Error(codes.Unimplemented, "cannot be set yet")
-}
-
-// externals is what the store does for chat servers that are no gateways.
+// externals is what the store does for chat servers that are no gateways, and for who sets the status of users.
 type externals interface {
+	SetStatus(ctx context.Context, user string, status store.Status) error
 	RegisterExternal(ctx context.Context, server, user, device string) error
 	UnregisterExternal(ctx context.Context, server, user, device string) error
 	KeepExternal(ctx context.Context, server string, started bool) (store.External, error)
+}
+
+func (l *lateStore) SetStatus(ctx context.Context, user string, status store.Status) error {
+	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.SetStatus(ctx, user, status) })
+	return err
 }
 
 func (l *lateStore) RegisterExternal(ctx context.Context, server, user, device string) error {

@@ -25,6 +25,7 @@ import (
 	"github.com/imcluster/imcluster/client"
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/presence"
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -144,7 +145,7 @@ func (g *gateway) logOut(user string) {
 	s := g.sessions[user]
 	delete(g.sessions, user)
 	g.mu.Unlock()
-	g.member.Unregister(s, time.Now())
+	g.member.Unregister(s, time.Now(), feed.CauseLogout)
 }
 
 func startGateway(t *testing.T, address, pod string, users ...string) *gateway {

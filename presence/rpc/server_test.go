@@ -250,6 +250,49 @@ func TestRequestsThatCannotBeMeant(t *testing.T) {
 	}
 }
 
+// A status is set for whoever it is, and shown while the user is online.
+func TestStatusIsSet(t *testing.T) {
+	t.Parallel()
+	redis := testredis.Start(t)
+	p := startPod(t, redis.Addr)
+	g := startGateway(t, redis.Addr, "gateway-1", "alice")
+	p.settle(t)
+	ctx := t.Context()
+	set := func(user string, to presencev1.Status, text string) {
+		t.Helper()
+		if _, err := p.SetStatus(ctx, &presencev1.SetStatusRequest{User: user, Status: to, Text: text}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	becomes := func(user string, state presencev1.State, status presencev1.Status, text string) {
+		t.Helper()
+		eventually(t, func() error {
+			answer, err := p.BatchGet(ctx, &presencev1.BatchGetRequest{Users: []string{user}})
+			if u := answer.GetUsers(); err == nil && (u[0].GetState() != state || u[0].GetStatus() != status || u[0].GetText() != text) {
+				err = fmt.Errorf("%s", u[0])
+			}
+			return err
+		})
+	}
+	w := watch(t, p, &presencev1.WatchRequest{Add: []string{"alice"}})
+	becomes("alice", online, presencev1.Status_STATUS_ONLINE, "")
+	set("alice", presencev1.Status_STATUS_BUSY, "in a call")
+	becomes("alice", online, presencev1.Status_STATUS_BUSY, "in a call")
+	w.until(t, func() bool { return w.last["alice"].GetStatus() == presencev1.Status_STATUS_BUSY })
+	set("alice", presencev1.Status_STATUS_INVISIBLE, "")
+	becomes("alice", offline, presencev1.Status_STATUS_UNSPECIFIED, "")
+	w.becomes(t, offline, "alice")
+	eventually(t, func() error { // nor does the service of the state-server tell
+		if got := p.status(t, "alice", "phone"); got != "" {
+			return fmt.Errorf("alice is at %s", got)
+		}
+		return nil
+	})
+	set("bob", presencev1.Status_STATUS_AWAY, "")
+	g.logIn(t, "bob")
+	becomes("bob", online, presencev1.Status_STATUS_AWAY, "")
+}
+
 // No failure is an answer that somebody is not online.
 func TestOutageIsNoAnswer(t *testing.T) {
 	t.Parallel()

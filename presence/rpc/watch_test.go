@@ -20,6 +20,7 @@ import (
 type watcher struct {
 	grpc.BidiStreamingClient[presencev1.WatchRequest, presencev1.WatchResponse]
 	states map[string]presencev1.State
+	last   map[string]*presencev1.User
 	token  string
 }
 
@@ -29,7 +30,7 @@ func watch(t *testing.T, p *pod, first *presencev1.WatchRequest) *watcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watcher{stream, map[string]presencev1.State{}, ""}
+	w := &watcher{stream, map[string]presencev1.State{}, map[string]*presencev1.User{}, ""}
 	w.ask(t, first)
 	return w
 }
@@ -56,7 +57,7 @@ func (w *watcher) until(t *testing.T, done func() bool) (told []string) {
 			w.token = e.GetToken()
 		}
 		for _, u := range e.GetUsers() {
-			w.states[u.GetUser()] = u.GetState()
+			w.states[u.GetUser()], w.last[u.GetUser()] = u.GetState(), u
 			told = append(told, u.GetUser())
 		}
 	}
