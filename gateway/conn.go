@@ -63,6 +63,7 @@ type conn struct {
 	since                  time.Time
 	lostAt                 time.Time
 	token                  *tokenFacts   // nil if it says nothing
+	status                 *store.Status // of the user, as far as this connection knows; nil if it is the default
 	loginBy                time.Duration // wheel time
 	leaveBy                time.Duration // wheel time; zero unless moving
 	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
@@ -93,11 +94,13 @@ type conn struct {
 func (c *conn) registered() (store.Session, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sessionLocked(), c.state == stateOpen || c.state == stateLost
+	s := c.sessionLocked()
+	s.Addr = c.address()
+	return s, c.state == stateOpen || c.state == stateLost
 }
 
 func (c *conn) sessionLocked() store.Session {
-	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since, Forget: c.forget}
+	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since, Forget: c.forget, Status: c.status}
 	if c.token != nil {
 		s.Issued, s.TokenID = c.token.issued, c.token.id
 	}

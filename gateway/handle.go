@@ -150,7 +150,7 @@ func (c *conn) dispatch(fr *wire.Frame, state sessionState, size int) {
 	case wire.TypeSubscribe:
 		c.subscribe(fr)
 	case wire.TypeSetStatus:
-		c.refuse(fr, errNotAllowed, stateOpen)
+		c.setStatus(fr)
 	}
 }
 

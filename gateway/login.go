@@ -136,9 +136,11 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	c.user, c.device, c.platform = strings.Clone(identity.User), strings.Clone(fr.DeviceID), strings.Clone(fr.Platform)
 	c.id = c.g.nextID.Add(1)
 	c.token = factsOf(identity)
+	c.status = statusOf(fr)
 	c.state = stateLogin
 	c.shareUserLocked(c.user)
 	session := c.sessionLocked()
+	session.Addr = c.address()
 	c.mu.Unlock()
 
 	// Before it is registered: from then on chats for it may arrive.
@@ -172,13 +174,16 @@ func (c *conn) notRegistered(session store.Session) {
 	c.g.table.remove(session.User, session.Conn)
 	c.mu.Lock()
 	c.state = stateNew
-	c.user, c.device, c.platform, c.mail, c.token = "", "", "", nil, nil
+	c.user, c.device, c.platform, c.mail, c.token, c.status = "", "", "", nil, nil, nil
 	c.mu.Unlock()
 }
 
 // opened makes a registered session usable: it answers the login, and begins to read the messages that wait for the device.
 // If the connection ended meanwhile, so does the session.
 func (c *conn) opened(login *store.Login) {
+	c.mu.Lock()
+	c.status = unlessDefault(login.Status)
+	c.mu.Unlock()
 	answer := c.g.encode(c.codec, c.welcome())
 	c.mu.Lock()
 	c.state = stateOpen
@@ -207,6 +212,11 @@ func (c *conn) welcome() *wire.Frame {
 	if end := c.token.end(); !end.IsZero() {
 		answer.ExpiresAt = end.UnixMilli()
 	}
+	c.mu.Lock()
+	if s := c.status; s != nil {
+		answer.Status, answer.StatusText = s.Show, s.Text
+	}
+	c.mu.Unlock()
 	return answer
 }
 

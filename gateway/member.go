@@ -24,6 +24,7 @@ type membership interface {
 
 	Register(ctx context.Context, s store.Session) (store.Login, error)
 	CheckRevoked(ctx context.Context, s store.Session) error
+	SetStatus(ctx context.Context, s store.Session, status store.Status) error
 	Unregister(s store.Session, at time.Time, cause feed.Cause)
 	Locate(user string, done func([]store.Holder, error))
 
@@ -52,6 +53,11 @@ type joined struct {
 }
 
 var _ membership = joined{}
+
+// SetStatus is that of the member, which is in order with what else the gateway writes.
+func (j joined) SetStatus(ctx context.Context, s store.Session, status store.Status) error {
+	return j.Member.SetStatus(ctx, s, status)
+}
 
 // registry returns the membership, nil before the gateway has joined.
 func (g *Gateway) registry() membership {

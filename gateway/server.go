@@ -99,7 +99,8 @@ func handshakeLogin(r *http.Request, codec wire.Codec) *[]byte {
 		return nil
 	}
 	b := codec.Append(nil, &wire.Frame{Type: wire.TypeLogin, Token: token,
-		DeviceID: query.Get("deviceId"), Platform: query.Get("platform")})
+		DeviceID: query.Get("deviceId"), Platform: query.Get("platform"),
+		Status: query.Get("status"), StatusText: query.Get("statusText")})
 	return &b
 }
 

@@ -150,6 +150,8 @@ func (m *worldMember) Unregister(s store.Session, at time.Time, _ feed.Cause) {
 	}
 }
 
+func (m *worldMember) SetStatus(context.Context, store.Session, store.Status) error { return nil }
+
 func (m *worldMember) Locate(user string, done func([]store.Holder, error)) {
 	m.w.mu.Lock()
 	holders, err := m.w.holdersLocked(user)
