@@ -26,7 +26,6 @@ func (s *Store) watchDeaths(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.deaths:
 		case <-time.After(jitter(s.cfg.deathInterval())):
 		}
 	}
@@ -59,14 +58,6 @@ func (w *deathWatch) look(ctx context.Context) error {
 		w.told[e] = struct{}{}
 	}
 	return nil
-}
-
-// kickDeaths asks the keeper of this process for a look now.
-func (s *Store) kickDeaths() {
-	select {
-	case s.deaths <- struct{}{}:
-	default:
-	}
 }
 
 // markDead tells every partition that an epoch is dead, unless it was told.

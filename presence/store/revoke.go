@@ -69,7 +69,7 @@ func (s *Store) Revoke(ctx context.Context, r Revocation, ttl time.Duration) err
 	}
 	// First who logs in from now on is refused, then who is there is sent away: nobody slips through.
 	part := Partition(r.User)
-	q := eval(part, revokeScript, []string{s.keys.revokedKey(part, r.User)}, r.field(), before, ttl.Milliseconds(), maxRevocations)
+	q := eval(part, revokeScript, []string{s.keys.revokedKey(part, r.User), s.keys.meta[part]}, r.field(), before, ttl.Milliseconds(), maxRevocations)
 	var err error
 	if ttl > 0 {
 		err = s.write(ctx, q)

@@ -33,7 +33,6 @@ type Store struct {
 	latest  atomic.Pointer[table] // with its records
 	metas   [Partitions]atomic.Pointer[meta]
 	counts  countsCache
-	deaths  chan struct{} // asks the keeper to look for dead epochs now
 
 	mu      sync.Mutex
 	opened  bool // the first call to the lease table was made
@@ -49,7 +48,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the presence store: %w", err)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, keys: newKeys(cfg.KeyPrefix), deaths: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, log: cfg.Logger, keys: newKeys(cfg.KeyPrefix)}
 	if s.metrics, err = newMetrics(cfg.Meter, s); err != nil {
 		return nil, fmt.Errorf("make metrics of the presence store: %w", err)
 	}

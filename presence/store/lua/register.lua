@@ -29,7 +29,6 @@ local function waiting()
   return ' ' .. int(math.max(due, h)) .. ' ' .. int(h + redis.call('LLEN', KEYS[4]) - 1) .. ' ' ..
     int(math.max(0, h - math.max(due, tonumber(box.o) or h))) .. ' '
 end
-local function status() return box.t and ' ' .. box.t or '' end
 local old = box[field]
 local epoch, conn, since
 if old then
@@ -37,7 +36,7 @@ if old then
   if epoch == ARGV[1] and conn == ARGV[2] then
     -- A repetition: the first reply was lost.
     put(old, nil, box.t)
-    return '+' .. since .. waiting() .. status()
+    return '+' .. since .. waiting() .. (box.t and ' ' .. box.t or '')
   end
   ms = math.max(ms, (tonumber(since or '0', 36) or 0) + 1)
 elseif sessions >= tonumber(ARGV[10]) then
@@ -69,4 +68,4 @@ end
 put(session, epoch, box.t)
 tell(session, ARGV[15], box.t)
 keep(there, sessions)
-return '+' .. since .. waiting() .. (old or '') .. status()
+return '+' .. since .. waiting() .. (old or '') .. (box.t and ' ' .. box.t or '')

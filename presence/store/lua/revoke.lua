@@ -1,5 +1,5 @@
 -- revoke.lua refuses sessions of a user from now on. Of two revocations of the same, the longer and the later ones hold.
--- KEYS: 1 revocations of the user
+-- KEYS: 1 revocations of the user  2 meta, whose field v tells until when any of the partition hold: logins look no further
 -- ARGV: 1 entry: "u", "d" and a device, "t" and a token id  2 tokens issued until, unix ms; empty: now
 --       3 how long it holds, ms; 0: it is not kept  4 most entries
 -- Returns now, unix ms; "FULL" if the user has too many entries.
@@ -26,4 +26,5 @@ end
 if count >= tonumber(ARGV[4]) then return 'FULL' end
 redis.call('HSET', KEYS[1], ARGV[1], int(before) .. '.' .. int(holds))
 redis.call('PEXPIREAT', KEYS[1], int(last))
+if last > (tonumber(redis.call('HGET', KEYS[2], 'v') or '0')) then redis.call('HSET', KEYS[2], 'v', int(last)) end
 return int(ms)

@@ -3,10 +3,10 @@
 -- KEYS: 1 user  2 meta  3 session index of the epoch  the last two: feed, index of invisible users
 -- ARGV: 1 epoch  2 connection, base 36  3 device  4 entry in the index  5 deadline, unix ms
 --       6 prefix of session indexes
--- Leaves: ms (unix), meta (values of x:<epoch>, done:<epoch>, b), field, name (of the user), feed, hidden (keys).
+-- Leaves: ms (unix), meta (values of x:<epoch>, done:<epoch>, b, v), field, name (of the user), feed, hidden (keys).
 --
 -- Functions that a script does not need are not put before it: to make one takes 0.2 µs a call.
-local meta = redis.call('HMGET', KEYS[2], 'x:' .. ARGV[1], 'done:' .. ARGV[1], 'b')
+local meta = redis.call('HMGET', KEYS[2], 'x:' .. ARGV[1], 'done:' .. ARGV[1], 'b', 'v')
 if meta[1] then return 'X' end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
