@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func (c *Client) dial(ctx context.Context, target, token string, patient bool) (
 	}
 	n.heartbeat = defaultHeartbeat
 	if s := n.login.HeartbeatSeconds; s > 0 {
-		n.heartbeat = time.Duration(s) * time.Second
+		n.heartbeat = bounded(s, time.Second)
 	}
 	n.since = time.Now()
 	return n, nil
@@ -131,8 +132,8 @@ func (c *Client) handshake(ctx context.Context, target, token string) (*websocke
 	const most = 512
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, most))
 	err = fmt.Errorf("%w: HTTP %s: %s", err, resp.Status, strings.TrimSpace(string(text)))
-	if s, parse := strconv.Atoi(resp.Header.Get("Retry-After")); parse == nil && s > 0 {
-		return nil, errors.Join(err, &Error{Code: wire.CodeTooManyConns, Delay: time.Duration(s) * time.Second})
+	if s, parse := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 64); parse == nil && s > 0 {
+		return nil, errors.Join(err, &Error{Code: wire.CodeTooManyConns, Delay: bounded(s, time.Second)})
 	}
 	return nil, err
 }
@@ -183,9 +184,10 @@ func (n *conn) logIn(ctx context.Context, token string, patient bool) error {
 		if !patient || fr.Code != wire.CodeUnavailable {
 			return refused
 		}
-		n.c.setState(StateChange{State: StateOffline, URL: n.url, Err: refused, RetryIn: refused.Delay})
+		wait := cmp.Or(refused.Delay, defaultRetry)
+		n.c.setState(StateChange{State: StateOffline, URL: n.url, Err: refused, RetryIn: wait})
 		select { // the server keeps the connection for another login
-		case <-time.After(refused.Delay):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -195,7 +197,16 @@ func (n *conn) logIn(ctx context.Context, token string, patient bool) error {
 
 // refusal returns the error that an answer is.
 func refusal(fr *wire.Frame) *Error {
-	return &Error{Code: fr.Code, Message: fr.Message, Delay: time.Duration(fr.DelayMS) * time.Millisecond}
+	return &Error{Code: fr.Code, Message: fr.Message, Delay: bounded(fr.DelayMS, time.Millisecond)}
+}
+
+// maxWait bounds what a server can ask a client to wait. No sane one asks for more, and numbers that do not fit into a
+// duration would come out negative, which is no wait at all.
+const maxWait = time.Hour
+
+// bounded is n units, from none to maxWait.
+func bounded(n int64, unit time.Duration) time.Duration {
+	return time.Duration(min(max(n, 0), int64(maxWait/unit))) * unit
 }
 
 // start runs the loops: one reads, one writes.
@@ -325,7 +336,7 @@ func (n *conn) handle(fr *wire.Frame) error {
 	case wire.TypeHeartbeatTimeout:
 		return ErrIdle
 	case wire.TypeReconnect:
-		n.moving = &MoveError{Delay: time.Duration(fr.DelayMS) * time.Millisecond}
+		n.moving = &MoveError{Delay: bounded(fr.DelayMS, time.Millisecond)}
 		select {
 		case n.move <- n.moving:
 		default: // it is being done

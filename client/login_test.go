@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/imcluster/imcluster/api/wire"
 )
@@ -110,4 +111,59 @@ func TestNextURLIsTriedWhenOneFails(t *testing.T) {
 		}
 		end(c)
 	}, then((*peer).drain))
+}
+
+// TestNumbersOfTheServerThatFitIntoNoDuration are bounded: as durations they would be negative, which stops no time at all, and
+// no ticker takes.
+func TestNumbersOfTheServerThatFitIntoNoDuration(t *testing.T) {
+	const much = 1 << 53
+	serve(t, func(t *testing.T, s *server) {
+		c := s.dial(s.config())
+		_, err := c.Send(t.Context(), Outgoing{To: "bob", Content: Text("x")})
+		refused, ok := errors.AsType[*Error](err)
+		if !ok || refused.Code != wire.CodeTooManyFrames || refused.Delay != maxWait {
+			t.Errorf("got %#v", err)
+		}
+		end(c)
+	}, func(p *peer) {
+		p.expect(`"type":"10"`)
+		p.send(`{"type":"11","code":200,"userId":"alice","deviceId":"default","sessionId":"s1","heartbeatSeconds":%d,"time":1}`, much)
+		fr, _ := p.frame()
+		p.send(`{"type":"81","code":601,"clientMsgId":%q,"delayMs":%d}`, fr.ClientMsgID, much)
+		p.drain()
+	})
+	for _, tc := range []struct {
+		n    int64
+		unit time.Duration
+		want time.Duration
+	}{{-1, time.Second, 0}, {5, time.Millisecond, 5 * time.Millisecond}, {3601, time.Second, maxWait}, {1 << 62, time.Second, maxWait}} {
+		if got := bounded(tc.n, tc.unit); got != tc.want {
+			t.Errorf("%d × %v is %v, want %v", tc.n, tc.unit, got, tc.want)
+		}
+	}
+}
+
+// TestLoginRefusedForNowWithoutADelayIsNotTriedWithoutPause: an older server, or a proxy that makes up answers, names none.
+func TestLoginRefusedForNowWithoutADelayIsNotTriedWithoutPause(t *testing.T) {
+	serve(t, func(t *testing.T, s *server) {
+		begin := time.Now()
+		c, err := New(s.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.WaitOnline(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(begin); d < 3*defaultRetry {
+			t.Errorf("refused three times, and logged in after %v", d)
+		}
+		end(c)
+	}, func(p *peer) {
+		for range 3 {
+			p.expect(`"type":"10"`)
+			p.send(`{"type":"11","code":500}`)
+		}
+		p.login()
+		p.drain()
+	})
 }
