@@ -5,8 +5,8 @@
 package cli
 
 import (
-	"crypto/x509"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
