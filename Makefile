@@ -60,7 +60,7 @@ up: cluster ## The whole platform on a real Kubernetes, ending with a demonstrat
 	step "Creating the IMCluster of config/samples/quickstart.yaml"
 	"$$IMC_KUBECTL" apply -f config/samples/quickstart.yaml
 	"$$IMC_KUBECTL" wait --for=condition=Ready imc/chat --timeout=5m
-	$(CLUSTER_CLI) --name imc forward 18080=chat-presence.default:80 18081=chat-gateway.default:80
+	$(CLUSTER_CLI) --name imc forward 18080=chat-presence.default:80 18081=chat-gateway.default:80 18082=chat-presence.default:9090
 	step "Demonstration: two users on two gateway pods"
 	"$$IMC_KUBECTL" delete job imctl-demo --ignore-not-found
 	"$$IMC_KUBECTL" apply -f config/demo/job.yaml
@@ -72,7 +72,7 @@ up: cluster ## The whole platform on a real Kubernetes, ending with a demonstrat
 	wait $$!
 	step "Ready"
 	printf '%s\n' "" \
-	  "Presence   http://127.0.0.1:18080        WebSocket  ws://127.0.0.1:18081/ws" "" \
+	  "Presence   http://127.0.0.1:18080, gRPC 127.0.0.1:18082        WebSocket  ws://127.0.0.1:18081/ws" "" \
 	  "Try next:" \
 	  "  eval \"\$$(bin/cluster env)\"; alias kubectl=\$$IMC_KUBECTL   # for this shell" \
 	  "  kubectl get imc,pods" \

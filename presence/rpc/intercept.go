@@ -53,7 +53,7 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 // endingStream ends when the server stops, or it would have to wait for watches.
 type endingStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // it is the stream's
+	ctx context.Context // of the stream
 }
 
 func (s endingStream) Context() context.Context { return s.ctx }
