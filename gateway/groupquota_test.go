@@ -44,7 +44,7 @@ func TestGroupQuotaIsARateOfRecipients(t *testing.T) {
 		if err := q.send("bob", 1000, 100); err != nil {
 			t.Errorf("another user: %v", err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := q.send("alice", 999, 100); err != nil {
 			t.Errorf("after a second: %v", err)
 		}
@@ -70,11 +70,11 @@ func TestGroupQuotaLetsAnyMessagePassOnce(t *testing.T) {
 		if err := q.send("alice", 1200, 1); err != nil {
 			t.Fatalf("the first: %v", err)
 		}
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		if err := q.send("alice", 1200, 1); !errors.Is(err, errGroupTooFast) {
 			t.Errorf("after 9 s: %v", err)
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		if err := q.send("alice", 1200, 1); err != nil {
 			t.Errorf("after 11 s: %v", err)
 		}
@@ -114,16 +114,16 @@ func TestGroupQuotaForgetsUsersWhoseCreditIsFull(t *testing.T) {
 			if err := q.take("bob", 1, 1, 1); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(limitsRefill + time.Second)
+			<-time.After(limitsRefill + time.Second)
 			q.mu.Lock()
 			left := len(q.senders)
 			q.mu.Unlock()
 			if want := map[bool]int{true: 2, false: 1}[rate > 0]; left != want { // alice has sent 8,000
 				t.Errorf("at %d a second %d users are known after 5 s, want %d", rate, left, want)
 			}
-			time.Sleep(20 * time.Second)
+			<-time.After(20 * time.Second)
 			q.release("bob", 1)
-			time.Sleep(limitsRefill + time.Second)
+			<-time.After(limitsRefill + time.Second)
 			q.mu.Lock()
 			defer q.mu.Unlock()
 			if len(q.senders) != 0 {
