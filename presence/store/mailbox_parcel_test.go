@@ -125,3 +125,21 @@ func TestParcelIsRenumberedByARestart(t *testing.T) {
 	}
 	wantTexts(t, m, "one", "three")
 }
+
+// Whoever opens a parcel and then does nothing leaves it with an end.
+func TestOpenedParcelEndsWhenItWouldHave(t *testing.T) {
+	r := startRedis(t)
+	g := startGateway(t, Config{}, "gw-1", r.Addr)
+	g.send("alice", "one")
+	k, p := g.store.keys, Partition("alice")
+	user, mail := k.userKey(p, "alice"), k.mailKey(p, "alice")
+	before := intOf(r.MustDo("PEXPIRETIME", mail))
+	r.MustDo("EVAL", mailboxLua+"open(KEYS[1], KEYS[2], KEYS[3])", "3", user, mail, k.ringKey(p, "alice"))
+	g.wantKinds(r, "alice", "hash list string")
+	for _, key := range []string{user, mail} {
+		if ends := intOf(r.MustDo("PEXPIRETIME", key)); ends < before || ends > before+1000 {
+			t.Fatalf("%s ends at %d, and the parcel at %d", key, ends, before)
+		}
+	}
+	wantTexts(t, g.read("alice", 0), "one")
+}

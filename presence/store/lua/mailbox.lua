@@ -24,25 +24,31 @@ local function parcel(mail)
   return h, run, records, ids, packed
 end
 -- Reads the hash of a user: its fields by name, whether there are any, and how many sessions. With the keys of mailbox and
--- ring it makes a hash and a list of a parcel, which do not expire: who does this gives the user a session, or an end.
+-- ring it makes a hash and a list of a parcel, which end when the parcel would have.
 local function open(user, mail, ring)
   local list, box, sessions = redis.call('HGETALL', user), {}, 0
+  local there = #list > 0
   for i = 1, #list, 2 do
     box[list[i]] = list[i + 1]
     if string.byte(list[i]) == 115 then sessions = sessions + 1 end
   end
-  if mail and #list == 0 then
+  if mail and not there then
     local h, run, records, ids = parcel(mail)
     if h then
-      box.h, box.x = h, '0.' .. run
+      local left = redis.call('PTTL', mail)
+      there, box.h, box.x = true, h, '0.' .. run
       redis.call('HSET', user, 'h', h, 'x', box.x)
       redis.call('DEL', mail)
       redis.call('RPUSH', mail, unpack(records))
+      if left > 0 then
+        redis.call('PEXPIRE', user, left)
+        redis.call('PEXPIRE', mail, left)
+      end
       redis.call('APPEND', ring, table.concat(ids))
       redis.call('PEXPIRE', ring, 2 * day)
     end
   end
-  return box, #list > 0, sessions
+  return box, there, sessions
 end
 -- Splits the value of a device: the number that it acknowledged, and the day on which it was last seen.
 local function cursor(value)
