@@ -49,7 +49,7 @@ type Config struct {
 	ExternalLease time.Duration
 	// Grace is how long sessions of a fenced gateway are still shown online after its last renewal. Zero means 10 s.
 	Grace time.Duration
-	// Retention is how long last seen is remembered. Zero means 168 h.
+	// Retention is how long last seen is remembered, at most 169 days. Zero means 168 h.
 	Retention time.Duration
 	// Mailbox bounds what is stored for a user.
 	Mailbox MailboxConfig
@@ -147,6 +147,8 @@ func (c Config) withDefaults() (Config, error) {
 			c.Mailbox.MaxMessages, c.Mailbox.MaxBytes, c.MaxDevices)
 	case c.MaxOwnedGroups < 1:
 		return c, fmt.Errorf("a limit of %d groups of a user cannot be used", c.MaxOwnedGroups)
+	case c.Retention > maxRetention:
+		return c, fmt.Errorf("last seen cannot be remembered for %s, but for %s", c.Retention, maxRetention)
 	case c.LeaseTTL < 100*time.Millisecond:
 		return c, fmt.Errorf("a lease of %s is too short", c.LeaseTTL)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strconv"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -139,25 +140,30 @@ func seenField(user string) string {
 	return "\x00" + string(sum[:16])
 }
 
-// deviceHash is what an entry of last seen keeps of the device: 18 bits, so that of 100,000 users who change to another
-// device less than one is taken for who did not.
+// deviceHash is what an entry of last seen keeps of the device: 16 bits, so that of 100,000 users who change to another
+// device less than two are taken for who did not.
 func deviceHash(user, device string) int {
-	return int(xxhash.Sum64String(indexEntry(user, device)) % (1 << 18))
+	return int(xxhash.Sum64String(indexEntry(user, device)) % (1 << 16))
 }
 
-// seenBegin is the second that entries of last seen count from: the beginning of 2024.
-const seenBegin = 1704067200
+const (
+	// seenWindow is after how many seconds the times of last seen begin again: 194 days.
+	seenWindow = 1 << 24
+	// seenAhead is how far clocks may differ, in s: an entry that is later than now by less is not one of 194 days ago.
+	seenAhead = seenWindow / 16
+	// maxRetention is for how long entries can be told apart.
+	maxRetention = (seenWindow - 2*seenAhead) * time.Second
+)
 
-// parseSeen returns the unix second of an entry of last seen, as seen.lua writes them; 0 if it is none.
-func parseSeen(entry string) int64 {
-	if len(entry) != 6 {
+// parseSeen returns the unix second of an entry of last seen, as seen.lua writes them, at the unix second now; 0 if it is
+// none.
+func parseSeen(entry string, now int64) int64 {
+	if len(entry) != 5 {
 		return intOf(entry) // of version 0.2
 	}
-	var n int64
-	for _, b := range []byte(entry) {
-		n = n<<8 | int64(b)
-	}
-	return n>>18 + seenBegin
+	at := int64(entry[0])<<16 | int64(entry[1])<<8 | int64(entry[2])
+	latest := now + seenAhead
+	return latest - (latest-at)%seenWindow
 }
 
 // seenHash spreads last-seen fields over buckets. It is SHA-1 because split.lua must compute it too.

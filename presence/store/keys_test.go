@@ -2,7 +2,9 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
+	"time"
 )
 
 func TestPartitionTagsAreEven(t *testing.T) {
@@ -42,6 +44,26 @@ func TestBucketsSplitLinearly(t *testing.T) {
 			}
 			if stays := int(seenHash(field))%modulus == from; old == from && stays != (fresh == from) {
 				t.Fatalf("the script would leave a user of bucket %d in %d", fresh, from)
+			}
+		}
+	}
+}
+
+// The times of last seen begin again every 194 days. For as long as they are kept they are read as they were written.
+func TestLastSeenIsReadAsItWasWritten(t *testing.T) {
+	r := startRedis(t)
+	for _, now := range []int64{1763748000, 107 * seenWindow, 107*seenWindow - 1, 107*seenWindow + 1, 120*seenWindow + 77} {
+		for _, ago := range []time.Duration{0, time.Second, time.Hour, 7 * 24 * time.Hour, maxRetention, -time.Minute, -12 * 24 * time.Hour} {
+			at := now - int64(ago/time.Second)
+			script := seenLua + "return packSeen(tonumber(ARGV[1]), tonumber(ARGV[2]))"
+			entry := textOf(r.MustDo("EVAL", script, "0", strconv.FormatInt(at, 10), "54321"))
+			if got := parseSeen(entry, now); got != at || len(entry) != 5 {
+				t.Fatalf("%d, which is %s before %d, is read as %d", at, ago, now, got)
+			}
+			script = seenLua + "local at, device = unpackSeen(ARGV[1], tonumber(ARGV[2])); return {at, device}"
+			got := r.MustDo("EVAL", script, "0", entry, strconv.FormatInt(now+seenAhead, 10))
+			if want := []any{at, int64(54321)}; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("the script reads %v, want %v", got, want)
 			}
 		}
 	}

@@ -277,11 +277,9 @@ else
 end
 local seen = redis.call('HGET', KEYS[4], ARGV[2])
 if seen then
-  local n, bytes = 0, {}
-  for i = 1, #seen do n = n * 256 + string.byte(seen, i) end
-  n = n - days * 86400 * 262144
-  for i = #seen, 1, -1 do bytes[i] = n % 256; n = math.floor(n / 256) end
-  redis.call('HSET', KEYS[4], ARGV[2], string.char(unpack(bytes)))
+  local a, b, c = string.byte(seen, 1, 3)
+  local t = (a * 65536 + b * 256 + c - days * 86400) % 16777216
+  redis.call('HSET', KEYS[4], ARGV[2], string.char(math.floor(t / 65536), math.floor(t / 256) % 256, t % 256) .. string.sub(seen, 4))
 end
 for i = 1, 3 do
   local ends = redis.call('PEXPIRETIME', KEYS[i])

@@ -50,10 +50,10 @@ type userRead struct {
 	buckets  int      // how many there were thought to be
 }
 
-// lastSeen returns when the user was last seen, in unix s; 0 if that is not known.
-func (u *userRead) lastSeen() int64 {
+// lastSeen returns when the user was last seen, in unix s at the time now; 0 if that is not known.
+func (u *userRead) lastSeen(now time.Time) int64 {
 	if list := u.seen.list(); u.at < len(list) {
-		return parseSeen(textOf(list[u.at]))
+		return parseSeen(textOf(list[u.at]), now.Unix())
 	}
 	return 0
 }
@@ -223,7 +223,7 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 	if !last.IsZero() {
 		seen = last.Unix()
 	}
-	seen = max(seen, r.lastSeen())
+	seen = max(seen, r.lastSeen(q.asOf))
 	*u = Answer(u.ID, feed.Visible(len(alive) > 0, &status, seen, q.asOf, q.cfg.Retention), alive, pod)
 	return true
 }

@@ -121,7 +121,8 @@ const forgetAtOnce = 4
 
 // forget removes expired entries from the next buckets of last seen.
 func (k *keeper) forget(ctx context.Context, t *table) error {
-	oldest := t.wall/1000 - int64(k.cfg.Retention/time.Second)
+	now := t.wall / 1000
+	oldest := now - int64(k.cfg.Retention/time.Second)
 	for range forgetAtOnce {
 		count := read(k.part, "hget", k.keys.meta[k.part], bucketsField)
 		key := k.keys.seenKey(k.part, k.bucket)
@@ -132,7 +133,7 @@ func (k *keeper) forget(ctx context.Context, t *table) error {
 		var old []any
 		entries := bucket.list()
 		for i := 0; i+1 < len(entries); i += 2 {
-			if parseSeen(textOf(entries[i+1])) < oldest {
+			if parseSeen(textOf(entries[i+1]), now) < oldest {
 				old = append(old, entries[i], entries[i+1])
 			}
 		}

@@ -59,7 +59,7 @@ for other in pairs(box) do known = known or string.byte(other) == 100 end
 if not known then
   local entry = redis.call('HGET', KEYS[7], ARGV[12])
   if entry then
-    local at, device = unpackSeen(entry)
+    local at, device = unpackSeen(entry, math.floor(ms / 1000) + window / 16)
     if device and device ~= tonumber(ARGV[11]) and at > ms / 1000 - tonumber(ARGV[14]) then
       redis.call('HSET', KEYS[1], 'd\1' .. int(device), '0.' .. int(math.floor(at * 1000 / day)))
     end

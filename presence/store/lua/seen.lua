@@ -1,22 +1,17 @@
 -- seen.lua goes before every script that notes or reads when users were last seen.
 -- A bucket with more entries than this asks to be split; it stays a listpack up to hash-max-listpack-entries, 512.
 local full = 400
--- An entry is 48 bits in 6 bytes: 30 of seconds since 2024, and 18 of a hash of the device that was connected last. Entries
--- of version 0.2 are the unix seconds in digits.
-local begin = 1704067200
-local function unpackSeen(entry)
-  if #entry ~= 6 then return tonumber(entry), nil end
-  local n = 0
-  for i = 1, 6 do n = n * 256 + string.byte(entry, i) end
-  return math.floor(n / 262144) + begin, n % 262144
+-- An entry is 40 bits in 5 bytes: the last 24 of the unix seconds, and 16 of a hash of the device that was connected last. Of the
+-- times that it may mean, 194 days apart, it is the last that is not after latest. Entries of version 0.2 are digits.
+local window = 16777216
+local function unpackSeen(entry, latest)
+  if #entry ~= 5 then return tonumber(entry) or 0, nil end
+  local a, b, c, high, low = string.byte(entry, 1, 5)
+  return latest - (latest - (a * 65536 + b * 256 + c)) % window, high * 256 + low
 end
 local function packSeen(at, device)
-  local n, bytes = math.max(0, at - begin) * 262144 + device, {}
-  for i = 6, 1, -1 do
-    bytes[i] = n % 256
-    n = math.floor(n / 256)
-  end
-  return string.char(unpack(bytes))
+  local s = at % window
+  return string.char(math.floor(s / 65536), math.floor(s / 256) % 256, s % 256, math.floor(device / 256), device % 256)
 end
 -- Notes the last device, and a time unless a later one is known: of an invisible user, by the status, the time of hiding, or
 -- nothing at all; if the device is not to be known any more (gone), the one before stays. Returns whether the bucket is too
@@ -30,7 +25,7 @@ local function note(bucket, user, at, device, status, gone)
   local known = redis.call('HGET', bucket, user)
   local last, before
   if known then
-    last, before = unpackSeen(known)
+    last, before = unpackSeen(known, at + window / 2)
     at = math.max(at, last)
   end
   if gone then

@@ -21,7 +21,7 @@ local function setStatus(box, letter, text, entry)
     since = ''
     if letter == 'i' then
       local seen = 0
-      if entry then seen = unpackSeen(entry) end
+      if entry then seen = unpackSeen(entry, math.floor(ms / 1000) + window / 16) end
       if alive then seen = math.max(seen, math.floor(ms / 1000)) end
       if seen > 0 then since = base36(seen) end
     end
