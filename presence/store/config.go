@@ -49,7 +49,7 @@ type Config struct {
 	ExternalLease time.Duration
 	// Grace is how long sessions of a fenced gateway are still shown online after its last renewal. Zero means 10 s.
 	Grace time.Duration
-	// Retention is how long last seen is remembered, at most 169 days. Zero means 168 h.
+	// Retention is how long last seen is remembered, at most 90 days. Zero means 168 h.
 	Retention time.Duration
 	// Mailbox bounds what is stored for a user.
 	Mailbox MailboxConfig

@@ -151,8 +151,9 @@ const (
 	seenWindow = 1 << 24
 	// seenAhead is how far clocks may differ, in s: an entry that is later than now by less is not one of 194 days ago.
 	seenAhead = seenWindow / 16
-	// maxRetention is for how long entries can be told apart.
-	maxRetention = (seenWindow - 2*seenAhead) * time.Second
+	// maxRetention is for how long entries are kept at most: that of an invisible user is compared with times of as long ago, so it
+	// is less than half the window.
+	maxRetention = 90 * 24 * time.Hour
 )
 
 // parseSeen returns the unix second of an entry of last seen, as seen.lua writes them, at the unix second now; 0 if it is

@@ -17,15 +17,16 @@ end
 -- nothing at all; if the device is not to be known any more (gone), the one before stays. Returns whether the bucket is too
 -- full, and the time.
 local function note(bucket, user, at, device, status, gone)
+  local ahead = window / 16
   if status and string.byte(status) == 105 then
     local since = string.match(status, '^i%w*%.(%w*)')
     if since == '' then return false, at end
-    at = tonumber(since, 36)
+    at, ahead = tonumber(since, 36), window / 2 -- what is known may be much later
   end
   local known = redis.call('HGET', bucket, user)
   local last, before
   if known then
-    last, before = unpackSeen(known, at + window / 2)
+    last, before = unpackSeen(known, at + ahead)
     at = math.max(at, last)
   end
   if gone then
