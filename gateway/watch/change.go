@@ -109,7 +109,7 @@ func (c *Change) removeLocked(users []string, has map[*Topic]struct{}) {
 // awaitLocked counts who is not known yet.
 func (c *Change) awaitLocked() {
 	for _, t := range c.add {
-		if t.state.Load() == nil {
+		if s := t.state.Load(); s == nil || s.unavailable() {
 			c.missing++
 			c.hub.waiting[t] = append(c.hub.waiting[t], c)
 		}
@@ -158,7 +158,7 @@ func (h *Hub) setLiveLocked(live bool) {
 	}
 }
 
-// Wait waits until all is known that the change needs. What follows is [Change.Commit] or [Change.Cancel]; after an error,
+// Wait waits until all is known that the change needs; not for long for what presence cannot find out. What follows is [Change.Commit] or [Change.Cancel]; after an error,
 // which is ErrUnavailable when ctx ends first, neither.
 func (c *Change) Wait(ctx context.Context) error {
 	select {
@@ -166,13 +166,29 @@ func (c *Change) Wait(ctx context.Context) error {
 		return nil
 	default:
 	}
-	select {
-	case <-c.ready:
-		return nil
-	case <-ctx.Done():
-		c.Cancel()
-		return ErrUnavailable
+	hurry := time.NewTimer(faultPatience)
+	defer hurry.Stop()
+	for {
+		select {
+		case <-c.ready:
+			return nil
+		case <-hurry.C:
+			if c.answered() {
+				return nil
+			}
+			hurry.Reset(faultPatience / 4)
+		case <-ctx.Done():
+			c.Cancel()
+			return ErrUnavailable
+		}
 	}
+}
+
+// answered tells whether presence has said something of everybody, if only that it cannot find out.
+func (c *Change) answered() bool {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return c.hub.live && !slices.ContainsFunc(c.add, func(t *Topic) bool { return t.state.Load() == nil })
 }
 
 // Cancel leaves the list as it is.

@@ -113,8 +113,10 @@ func (h *Hub) changeLocked(u *presencev1.User, e *event) {
 		return
 	}
 	t.state.Store(&state)
-	if old == nil {
+	if !state.unavailable() {
 		h.knownLocked(t)
+	}
+	if old == nil {
 		return
 	}
 	if len(t.edges) > 0 {

@@ -17,6 +17,9 @@ const (
 	// patience is how long presence must have been away until changes are refused at once: most often it is back before
 	// a client would come again.
 	patience = 3 * time.Second
+	// faultPatience is how long a change waits for users of whom presence said that it cannot find out how they are: while it
+	// starts, or a gateway registers anew, it can a moment later.
+	faultPatience = time.Second
 	// maxTopics is how many users there may be, which take about 220 MB. Nobody reaches it but by design: clients of 20,000
 	// connections who all look at other users.
 	maxTopics = 1_000_000
