@@ -88,6 +88,3 @@ func checkHooks(h Hooks) error {
 	}
 	return hooks.CheckURL(h.URL)
 }
-
-// LastCause is not known yet.
-func (hookSource) LastCause(string) (address, cause string) { return "", "" }

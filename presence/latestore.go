@@ -32,9 +32,12 @@ type model interface {
 }
 
 // lateStore is a model that answers from the start, "unavailable" until Redis has been reached once, and within the timeout.
+// Who is online it takes from memory where it can.
 type lateStore struct {
-	timeout time.Duration
-	store   atomic.Pointer[model]
+	timeout  time.Duration
+	uncached bool
+	replica  *replica.Replica
+	store    atomic.Pointer[model]
 }
 
 func (l *lateStore) set(m model) { l.store.Store(&m) }
@@ -50,6 +53,44 @@ func (l *lateStore) get() (model, error) {
 }
 
 func (l *lateStore) Users(ctx context.Context, ids []string) ([]store.User, time.Time, bool) {
+	if l.uncached {
+		return redisAlone{l}.Users(ctx, ids)
+	}
+	return l.replica.Users(ctx, ids)
+}
+
+// Briefs tells no more than the state of users, as [replica.Replica.Briefs] does.
+func (l *lateStore) Briefs(ctx context.Context, ids []string, into []replica.Brief) (degraded bool) {
+	if !l.uncached {
+		return l.replica.Briefs(ctx, ids, into)
+	}
+	users, _, degraded := redisAlone{l}.Users(ctx, ids)
+	for i := range users {
+		if into[i] = briefOf(&users[i]); wire.CheckUserID(ids[i]) != nil {
+			into[i] = replica.NeverSeen
+		}
+	}
+	return degraded
+}
+
+func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
+	if l.uncached {
+		return redisAlone{l}.Online(ctx, cursor, limit)
+	}
+	return l.replica.Online(ctx, cursor, limit)
+}
+
+func (l *lateStore) Counts(ctx context.Context) (store.Counts, error) {
+	if l.uncached {
+		return redisAlone{l}.Counts(ctx)
+	}
+	return l.replica.Counts(ctx)
+}
+
+// redisAlone asks Redis, and is what the replica asks when it does not know.
+type redisAlone struct{ *lateStore }
+
+func (l redisAlone) Users(ctx context.Context, ids []string) ([]store.User, time.Time, bool) {
 	if m, err := l.get(); err == nil {
 		ctx, cancel := context.WithTimeout(ctx, l.timeout)
 		defer cancel()
@@ -62,16 +103,12 @@ func (l *lateStore) Users(ctx context.Context, ids []string) ([]store.User, time
 	return users, time.Now(), true
 }
 
-// Briefs tells no more than the state of users, as [replica.Replica.Briefs] does. The ids may be any strings: who cannot be
-// a user was never seen.
-func (l *lateStore) Briefs(ctx context.Context, ids []string, into []replica.Brief) (degraded bool) {
-	users, _, degraded := l.Users(ctx, ids)
-	for i := range users {
-		if into[i] = briefOf(&users[i]); wire.CheckUserID(ids[i]) != nil {
-			into[i] = replica.NeverSeen
-		}
-	}
-	return degraded
+func (l redisAlone) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
+	return ask(ctx, l.lateStore, func(ctx context.Context, m model) (store.Page, error) { return m.Online(ctx, cursor, limit) })
+}
+
+func (l redisAlone) Counts(ctx context.Context) (store.Counts, error) {
+	return ask(ctx, l.lateStore, func(ctx context.Context, m model) (store.Counts, error) { return m.Counts(ctx) })
 }
 
 // ask asks the store within the timeout.
@@ -87,14 +124,6 @@ func ask[T any](ctx context.Context, l *lateStore, question func(context.Context
 
 // nothing is the answer of what returns only an error.
 type nothing struct{}
-
-func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
-	return ask(ctx, l, func(ctx context.Context, m model) (store.Page, error) { return m.Online(ctx, cursor, limit) })
-}
-
-func (l *lateStore) Counts(ctx context.Context) (store.Counts, error) {
-	return ask(ctx, l, func(ctx context.Context, m model) (store.Counts, error) { return m.Counts(ctx) })
-}
 
 func (l *lateStore) Incarnations(ctx context.Context) (list []store.Incarnation, degraded bool, err error) {
 	list, err = ask(ctx, l, func(ctx context.Context, m model) (list []store.Incarnation, err error) {

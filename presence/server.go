@@ -74,6 +74,8 @@ type Config struct {
 	MaxHTTPWatchUsers int
 	// QueryTimeout is how long Redis may take for one query; zero means 2 s. What is not read by then is unknown.
 	QueryTimeout time.Duration
+	// Uncached has every query asked of Redis, and none of memory: to measure what that is worth.
+	Uncached bool
 	// SendTimeout is how long a gateway may take to send a message; zero means 12 s: for a group it asks Redis twice, and waits 5 s
 	// each time.
 	SendTimeout time.Duration
@@ -142,16 +144,19 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store.Meter == nil {
 		cfg.Store.Meter = cfg.Meters
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout}, closePeer: func() {}}
+	s := &Server{cfg: cfg, log: cfg.Logger, model: &lateStore{timeout: cfg.QueryTimeout, uncached: cfg.Uncached}, closePeer: func() {}}
 	s.serving, s.stopServing = context.WithCancel(context.Background())
 	if cfg.PeerKey != nil {
 		p := peer.NewPublisher(peer.PublisherConfig{Cluster: cfg.Cluster, Keys: cfg.PeerKey, Gateways: s.gateways, Logger: cfg.Logger})
 		s.publisher, s.closePeer = p, p.Close
 	}
 	var err error
-	if s.replica, err = replica.New(replica.Config{Logger: cfg.Logger, Meters: cfg.Meters}); err != nil {
+	if s.replica, err = replica.New(replica.Config{
+		Source: redisAlone{s.model}, Retention: cfg.Store.Retention, Logger: cfg.Logger, Meters: cfg.Meters,
+	}); err != nil {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}
+	s.model.replica = s.replica
 	if s.telem, err = newInstruments(cfg.Meters, cfg.Tracers, s.model); err != nil {
 		return nil, fmt.Errorf("new presence server: %w", err)
 	}

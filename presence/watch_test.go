@@ -185,7 +185,7 @@ func TestWatchGoesOnWhereItWasOnAnyPod(t *testing.T) {
 	redis := testredis.Start(t)
 	s, other := startService(t, redis.Addr), startService(t, redis.Addr)
 	g := startGateway(t, redis.Addr, "gw-1", "alice", "bob")
-	s.become(t, []string{"online", "online"}, "alice", "bob")
+	s.become(t, []string{"online", "online", "unknown/never_seen"}, "alice", "bob", "carol")
 	w := s.watch(t, "", "alice", "bob", "carol")
 	w.event(t, "snapshot")
 	_ = w.resp.Body.Close()
@@ -198,7 +198,7 @@ func TestWatchGoesOnWhereItWasOnAnyPod(t *testing.T) {
 		}
 		e, ok := again.next()
 		if again.fold(t, e); !ok || e.kind != "change" || !cmp.Equal(again.known, map[string]string{"alice": "offline"}) {
-			t.Errorf("resumed with %+v", e)
+			t.Errorf("pod %v resumed with %+v; token %s", pod == s, e, w.token)
 		}
 	}
 }

@@ -2,157 +2,317 @@ package replica
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
-	"maps"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/imcluster/imcluster/presence/store"
-)
-
-// coalesce is the least time between two events of a subscription, bookmarkIdle the longest.
-const (
-	coalesce     = 100 * time.Millisecond
-	bookmarkIdle = 15 * time.Second
 )
 
 // Subscription tells of changes. Its methods may be called concurrently, Next by one goroutine at a time.
 type Subscription struct {
-	r      *Replica
-	all    bool
-	ended  chan struct{}
-	end    func()
-	change chan struct{}
+	r     *Replica
+	all   bool
+	ended chan struct{}
+	end   func()
+	wake  chan struct{}
 
-	mu    sync.Mutex
-	told  map[string]store.User // nil state: not yet
-	fresh bool
+	editing sync.Mutex // of Update and Replace
+
+	mu      sync.Mutex
+	members map[string]*member
+	set     userSet
+	fresh   []*member // added, and to be told in a snapshot
+	first   bool      // the snapshot that Watch asked for is due
+	dirty   []*member
+	awaited int // members that must be told
+	// Of a subscription to everybody: who has changed, and the partition at which the snapshot goes on.
+	changed    map[string]*store.User
+	snapshotAt int
+
+	token    string // of the last event
+	begun    string // of the beginning of a snapshot in several events
+	at       time.Duration
+	late     bool // waits in hub.late
+	bookmark bool // is due
 }
 
-// Watch begins a subscription to users, who may repeat, or to everybody. Without a token it begins with a snapshot: of all
-// users asked for, or of everybody who is online. With one it goes on after it: with what has changed since. The errors are
-// ErrRelist, ErrBehind, after at most a second, and ErrTooMany.
-func (r *Replica) Watch(users []string, all bool, token string) (*Subscription, error) {
-	s := &Subscription{r: r, all: all, ended: make(chan struct{}), change: make(chan struct{}, 1), told: map[string]store.User{}, fresh: true}
-	s.end = sync.OnceFunc(func() { close(s.ended) })
-	if token != "" {
-		return nil, ErrRelist
-	}
-	for _, u := range users {
-		s.told[u] = store.User{}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.subs) >= r.cfg.MaxSubscriptions {
-		return nil, ErrTooMany
-	}
-	r.subs[s] = struct{}{}
-	return s, nil
-}
+// snapshotUsers is how many users an event of a snapshot of everybody has, or a partition more.
+const snapshotUsers = 5000
+
+// maxChanged is how many changes wait for a slow reader of everybody. With more, it gets a snapshot.
+const maxChanged = 50_000
 
 // Update adds users to the subscription, and removes others. The next event is a snapshot of those who were added.
 func (s *Subscription) Update(add, remove []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, u := range remove {
-		delete(s.told, u)
-	}
-	for _, u := range add {
-		if _, ok := s.told[u]; !ok {
-			s.told[u] = store.User{}
-		}
-	}
-	s.fresh = true
-	select {
-	case s.change <- struct{}{}:
-	default:
-	}
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	s.r.hub.remove(s, remove)
+	s.r.hub.add(s, add, true)
+	s.poke()
 }
 
 // Replace has the subscription be to users from now on. The next event is a snapshot of those to whom it was not.
 func (s *Subscription) Replace(users []string) {
-	keep := map[string]bool{}
+	s.editing.Lock()
+	defer s.editing.Unlock()
+	keep := make(map[string]struct{}, len(users))
 	for _, u := range users {
-		keep[u] = true
+		keep[u] = struct{}{}
 	}
-	s.mu.Lock()
 	var gone []string
-	for u := range s.told {
-		if !keep[u] {
+	s.mu.Lock()
+	for u := range s.members {
+		if _, ok := keep[u]; !ok {
 			gone = append(gone, u)
 		}
 	}
 	s.mu.Unlock()
-	s.Update(users, gone)
+	s.r.hub.remove(s, gone)
+	s.r.hub.add(s, users, true)
+	s.poke()
 }
 
 // Close ends the subscription; Next returns ErrClosed.
 func (s *Subscription) Close() {
-	s.r.mu.Lock()
-	delete(s.r.subs, s)
-	s.r.mu.Unlock()
+	s.editing.Lock()
+	defer s.editing.Unlock()
 	s.end()
+	s.r.hub.leave(s)
 }
 
-// Next waits for the next event: a snapshot at once, changes at most every 100 ms, a bookmark after 15 s without. It tells
-// how users are when it is called, so a slow reader gets fewer events, and newer states. The error is that of ctx, or
-// ErrClosed.
+// Next waits for the next event: a snapshot as soon as it can be told, changes at most every 100 ms, a bookmark after 15 s
+// without. It tells how users are when it is called, so a slow reader gets fewer events, and newer states. The error is that
+// of ctx, or ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
-	began := time.Now()
 	for {
-		if e, ok := s.look(ctx); ok {
+		s.mu.Lock()
+		e, ok := s.take()
+		s.mu.Unlock()
+		if ok {
+			s.r.metrics.event(&e)
 			return e, nil
-		}
-		if time.Since(began) > bookmarkIdle {
-			return Event{Bookmark: true, Token: s.token(), AsOf: time.Now()}, nil
 		}
 		select {
 		case <-ctx.Done():
 			return Event{}, ctx.Err()
 		case <-s.ended:
 			return Event{}, ErrClosed
-		case <-s.change:
-		case <-time.After(coalesce):
+		case <-s.wake:
 		}
 	}
 }
 
-// look asks for all users and compares. It is to be replaced by the fold.
-func (s *Subscription) look(ctx context.Context) (Event, bool) {
-	s.mu.Lock()
-	ids := slices.Collect(maps.Keys(s.told))
-	s.mu.Unlock()
-	if s.all {
-		page, err := s.r.Online(ctx, "", 1<<30)
-		if err != nil || page.Degraded {
-			return Event{}, false
+// take makes the event that is due, if there is one.
+//
+// The marks are read before the states, and a mark is set after everybody was told of the facts before it: so the token never
+// promises more than was told.
+func (s *Subscription) take() (e Event, ok bool) {
+	now := s.r.now()
+	token := s.set.token(&s.r.hub.marks)
+	switch {
+	case s.all && s.snapshotAt < store.Partitions:
+		if e, ok = s.takeEverybody(token); !ok && !s.bookmark {
+			return e, false
 		}
-		ids = append(ids, page.Users...)
-		slices.Sort(ids)
-		ids = slices.Compact(ids)
+	case (s.first || len(s.fresh) > 0) && s.awaited == 0:
+		e = Event{Snapshot: true, Users: append(s.tell(&s.fresh), s.tell(&s.dirty)...), Token: token}
+		s.first = false
+	case (len(s.dirty) > 0 || len(s.changed) > 0) && !s.first && now >= s.at+coalesce:
+		e = Event{Users: s.tell(&s.dirty), Token: token}
+		for _, u := range s.changed {
+			e.Users = append(e.Users, *u)
+		}
+		clear(s.changed)
+		if len(e.Users) == 0 {
+			return e, false // those who had changed were removed
+		}
+	case !s.bookmark:
+		return e, false
 	}
-	users, asOf, degraded := s.r.Users(ctx, ids)
+	if len(e.Users) == 0 && !e.Snapshot {
+		e.Bookmark, e.Token = true, token
+	}
+	if s.waits() {
+		e.Token = s.token // that of before still holds
+	}
+	if e.More {
+		e.Token = ""
+	} else {
+		s.token = e.Token
+	}
+	s.at, s.bookmark = now, false
+	e.AsOf, e.Degraded = s.r.health(&s.set)
+	return e, true
+}
+
+// waits tells whether there is something before the marks that is still to be told, and that no token can say.
+func (s *Subscription) waits() bool {
+	if s.all {
+		return s.r.hub.owingAll.Load() > 0 || s.snapshotAt < store.Partitions
+	}
+	return s.first || len(s.fresh) > 0
+}
+
+// tell returns the states of members, and empties the list. Those that are not known yet will be told when they are.
+func (s *Subscription) tell(list *[]*member) []store.User {
+	users := make([]store.User, 0, len(*list))
+	for _, m := range *list {
+		m.fresh, m.dirty, m.blind = false, false, false
+		u := m.topic.state.Load()
+		switch {
+		case u == nil:
+		case m.unsure:
+			users = append(users, store.User{ID: u.ID, State: store.Unknown, Reason: store.Unavailable})
+		default:
+			users = append(users, *u)
+		}
+	}
+	clear(*list)
+	*list = (*list)[:0]
+	return users
+}
+
+// takeEverybody makes the next event of a snapshot of everybody online: it waits until each partition was complete once, as who
+// is not in it is not online.
+func (s *Subscription) takeEverybody(token string) (e Event, ok bool) {
+	s.r.mu.RLock()
+	defer s.r.mu.RUnlock()
+	if slices.ContainsFunc(s.r.parts[:], func(p *partition) bool { return p == nil || !p.whole }) {
+		return e, false
+	}
+	if s.snapshotAt == 0 {
+		clear(s.changed) // the snapshot has them
+		s.begun = token  // what changes from here on is told afterwards
+	}
+	e.Snapshot = true
+	for ; s.snapshotAt < store.Partitions && len(e.Users) < snapshotUsers; s.snapshotAt++ {
+		e.Users = s.r.appendOnline(e.Users, s.r.parts[s.snapshotAt])
+	}
+	e.More, e.Token = s.snapshotAt < store.Partitions, s.begun
+	return e, true
+}
+
+// appendOnline appends everybody in a partition who is shown as online. The caller holds mu.
+func (r *Replica) appendOnline(users []store.User, part *partition) []store.User {
+	for i := range part.table.slots {
+		if s := &part.table.slots[i]; s.has(shown) {
+			state := r.names.unpack(s.sessions)
+			users = append(users, r.online(s.user, &state))
+		}
+	}
+	return users
+}
+
+// settle notes that the state of a member is known for certain: whether it is news to everybody, whether it is another than what
+// was known, if anything was, and whether a fact told it. It returns whether the subscription is to be put among the late ones.
+func (s *Subscription) settle(m *member, now time.Duration, news, changed, fact bool) (late bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := Event{Degraded: degraded, AsOf: asOf, Snapshot: s.fresh}
-	for _, u := range users {
-		was, ok := s.told[u.ID]
-		if !ok && !s.all || u.Reason == store.Unavailable && was.State != "" || reflect.DeepEqual(was, u) {
-			continue
-		}
-		s.told[u.ID] = u
-		e.Users = append(e.Users, u)
-	}
-	s.fresh = false
-	e.Token = s.token()
-	return e, e.Snapshot || len(e.Users) > 0
+	news = news || m.must || m.unsure || m.owed && (changed || m.blind) || fact && m.blind
+	s.setOwed(m, false)
+	s.setMust(m, false)
+	m.unsure = false
+	return news && s.note(m, now)
 }
 
-func (s *Subscription) token() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Append(nil, xxhash.Sum64String(fmt.Sprintf("%p", s))))
+// reassure notes that the state of a member is not too old any more.
+func (s *Subscription) reassure(m *member, now time.Duration) (late bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !m.unsure {
+		return false
+	}
+	m.unsure = false
+	s.setOwed(m, false)
+	return s.note(m, now)
+}
+
+// owe notes that there may be something to tell that is not known yet.
+func (s *Subscription) owe(m *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setOwed(m, true)
+}
+
+func (s *Subscription) setOwed(m *member, owed bool) {
+	if by := flip(&m.owed, owed); by != 0 {
+		s.set.owe(m.topic.part, by)
+	}
+}
+
+func (s *Subscription) setMust(m *member, must bool) { s.awaited += flip(&m.must, must) }
+
+// flip sets a flag, and returns by how much that changes the number of those that are set.
+func flip(flag *bool, to bool) int {
+	was := *flag
+	*flag = to
+	switch {
+	case to && !was:
+		return 1
+	case was && !to:
+		return -1
+	}
+	return 0
+}
+
+// note puts a member into the next event.
+func (s *Subscription) note(m *member, now time.Duration) (late bool) {
+	if !m.fresh && !m.dirty {
+		m.dirty = true
+		s.dirty = append(s.dirty, m)
+	}
+	return s.rouse(now)
+}
+
+// notifyAll notes a change of anybody.
+func (s *Subscription) notifyAll(u *store.User, now time.Duration) (late bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed[u.ID] = u; len(s.changed) > maxChanged {
+		clear(s.changed)
+		s.snapshotAt = 0
+	}
+	return s.rouse(now)
+}
+
+// rouse wakes Next if it may tell something, or returns true if that is too soon.
+func (s *Subscription) rouse(now time.Duration) (late bool) {
+	if len(s.fresh) == 0 && !s.first && now < s.at+coalesce {
+		late = !s.late
+		s.late = true
+		return late
+	}
+	s.poke()
+	return false
+}
+
+// poke wakes Next.
+func (s *Subscription) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// release wakes a late subscription when it is time.
+func (s *Subscription) release(now time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now < s.at+coalesce {
+		return false
+	}
+	s.late = false
+	s.poke()
+	return true
+}
+
+// mark has a bookmark sent if there was no event for long.
+func (s *Subscription) mark(now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now >= s.at+bookmarkIdle {
+		s.bookmark = true
+		s.poke()
+	}
 }

@@ -22,7 +22,7 @@ var (
 
 // Event is what [Subscription.Next] returns.
 type Event struct {
-	// Snapshot says that Users are all that were asked for since the last event: by Watch, Update or Replace. For a
+	// Snapshot says that Users has all that were asked for since the last event, by Watch, Update or Replace. For a
 	// subscription to everybody it may come in several events, all with Snapshot and all but the last with More; who is in none of
 	// them is not online.
 	Snapshot, More bool

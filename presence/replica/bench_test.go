@@ -1,0 +1,118 @@
+package replica
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/imcluster/imcluster/presence/feed"
+	"github.com/imcluster/imcluster/presence/store"
+)
+
+// load has a replica hold users as if it had loaded them from Redis, with sessions on ten gateways.
+func load(r *Replica, users []string) {
+	var parts [store.Partitions]store.Loaded
+	for p := range parts {
+		parts[p] = store.Loaded{Part: p, Generation: "g"}
+	}
+	for i, u := range users {
+		p := &parts[store.Partition(u)]
+		p.Users = append(p.Users, store.LoadedUser{ID: u, State: feed.State{Sessions: []feed.Session{{
+			Device: fmt.Sprintf("dev%05d", i%100_000), Epoch: feed.Epoch(fmt.Sprintf("epoch%03d", i%10)), Conn: uint64(i),
+			Since: time.Now().UnixMilli(), Platform: []string{"ios", "android", "web"}[i%3],
+		}}}})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asOf, r.asOfRead = time.Now(), r.now()
+	for p := range parts {
+		part := r.names.fold(&parts[p], r.cfg.MaxRemembered/store.Partitions)
+		part.usable, part.complete, part.polled = true, true, r.now()+time.Hour
+		r.parts[p] = part
+	}
+}
+
+func benchReplica(b *testing.B, users int) *Replica {
+	b.Helper()
+	r, err := New(Config{Source: newFakeRedis(b), MaxRemembered: 1_000_000})
+	if err != nil {
+		b.Fatal(err)
+	}
+	load(r, userIDs(users))
+	return r
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// BenchmarkMemory measures what the replica takes for users with one device of 8 bytes, and ids of 12.
+func BenchmarkMemory(b *testing.B) {
+	const users = 100_000
+	for b.Loop() {
+		before := heap()
+		r := benchReplica(b, users)
+		loaded := heap()
+		b.ReportMetric((loaded-before)/users, "B/online-user")
+		for i := range users {
+			id := fmt.Sprintf("gone-%07d", i)
+			r.parts[store.Partition(id)].table.remember(id, uint32(i))
+		}
+		b.ReportMetric((heap()-loaded)/users, "B/remembered-user")
+		runtime.KeepAlive(r)
+	}
+}
+
+// mixed returns users of whom 30 % are online, 40 % offline and 30 % were never seen, all in memory.
+func mixed(r *Replica, n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		switch k := i * 7919 % 100_000; {
+		case i%10 < 3:
+			ids[i] = fmt.Sprintf("user-%07d", k)
+		case i%10 < 7:
+			ids[i] = fmt.Sprintf("gone-%07d", k)
+			r.parts[store.Partition(ids[i])].table.remember(ids[i], uint32(since(time.Now().Unix())))
+		default:
+			ids[i] = fmt.Sprintf("none-%07d", k)
+			r.parts[store.Partition(ids[i])].table.remember(ids[i], 0)
+		}
+	}
+	return ids
+}
+
+func BenchmarkBriefs(b *testing.B) {
+	r := benchReplica(b, 100_000)
+	for _, n := range []int{100, 1000} {
+		var sets [][]string
+		for range 50 {
+			sets = append(sets, mixed(r, n))
+		}
+		into := make([]Brief, n)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if i++; r.Briefs(b.Context(), sets[i%len(sets)], into) {
+					b.Fatal("degraded")
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/user")
+		})
+	}
+}
+
+func BenchmarkUsers(b *testing.B) {
+	r := benchReplica(b, 100_000)
+	ids := mixed(r, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Users(b.Context(), ids)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/user")
+}
