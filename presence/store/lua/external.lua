@@ -5,16 +5,16 @@
 --       14 "1": the server has just started, and has no users  15 grace, ms  16 epoch that partitions refuse, or empty
 --       17 how many servers may have leases
 -- Returns after the reply: the epoch, then those that were ended. "FULL": too many servers.
-local keeps, mine, ended, others = ARGV[13] == '1', {}, {}, {}
-local records, count = redis.call('HGETALL', KEYS[3]), 0
-for i = 1, #records, 2 do
-  local epoch, record = records[i], records[i + 1]
-  local flag, uid = string.match(record, '^([+=-])%d+ (%S*) ')
-  local deadline = tonumber(redis.call('ZSCORE', KEYS[2], epoch) or '0')
-  if uid == ARGV[6] then
+local keeps, mine, ended = ARGV[13] == '1', {}, {}
+local records, count, find, uid = redis.call('HGETALL', KEYS[3]), 0, string.find, ' ' .. ARGV[6] .. ' '
+for i = 2, #records, 2 do
+  local record, flag = records[i], string.byte(records[i])
+  local at = find(record, uid, 1, true)
+  if at and at < 20 then -- before the JSON
+    local epoch = records[i - 1]
     -- Of a lease that has ended, too: a server that comes back is the same server.
-    if string.find(record, '"keep":true', 1, true) then keeps = true end
-    if flag == '+' and deadline > now then
+    if find(record, '"keep":true', 1, true) then keeps = true end
+    if flag == 43 and tonumber(redis.call('ZSCORE', KEYS[2], epoch) or '0') > now then
       if ARGV[14] == '1' or epoch == ARGV[16] then
         cut(epoch, record, tonumber(ARGV[15]))
         ended[#ended + 1] = epoch
@@ -22,8 +22,8 @@ for i = 1, #records, 2 do
         mine[#mine + 1] = epoch
       end
     end
-  elseif string.byte(epoch) == 126 and deadline > now and not others[uid] then
-    others[uid], count = true, count + 1
+  elseif flag == 43 and string.byte(records[i - 1]) == 126 then
+    count = count + 1
   end
 end
 -- If the table was lost, and the lease with it, the same epoch is entered again: sessions carry it.
