@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,7 +12,9 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/internal/testredis"
+	"github.com/imcluster/imcluster/presence"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -45,13 +48,50 @@ func TestExamplesOfTheProtocolPage(t *testing.T) {
 				c.join = nil
 				c.Store = store.Config{Addresses: []string{redis.Addr}, Owner: "cluster", Fresh: true}
 				c.AllowBroadcast, c.AllowOnlineList = true, true
+				c.PresenceAddress = startPresence(t, c.Store)
 			})
+			awaitHealth(t, g)
 			example := &example{TB: t, g: g, clients: map[string]*client{}, schemas: schemas}
 			for line := range strings.Lines(block) {
 				example.do(strings.TrimSpace(line))
 			}
 		})
 	}
+}
+
+// startPresence runs a presence pod until the test ends, and returns where it answers gRPC.
+func startPresence(t *testing.T, at store.Config) string {
+	t.Helper()
+	p, err := presence.New(presence.Config{Listen: "127.0.0.1:0", GRPCListen: "127.0.0.1:0", Store: at,
+		APIKey: secretdir.Static([]byte("api key")), PeerKey: secretdir.Static([]byte("peer key"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("presence ended with: %v", err)
+		}
+	})
+	eventually(t, "presence is ready", p.Ready)
+	return p.GRPCAddr().String()
+}
+
+// awaitHealth waits until presence has loaded what there is: until then answers say that they are degraded.
+func awaitHealth(t *testing.T, g *Gateway) {
+	t.Helper()
+	c := login(t, g, "health", "d")
+	n := 0
+	eventually(t, "presence is healthy", func() bool {
+		n++
+		c.send(`{"type":"52","action":"replace","users":["nobody %d"]}`, n)
+		return c.expect(frame{"type": "53", "code": 200})["degraded"] == nil
+	})
+	c.send(`{"type":"12"}`)
+	c.expectClose(1000)
 }
 
 // example is one that is being executed.
@@ -161,6 +201,7 @@ func TestProtocolPageIsWhole(t *testing.T) {
 		fmt.Sprintf("| bytes waiting for the client to read | %s |", thousands(defaultMaxQueuedBytes)),
 		fmt.Sprintf("| connections of a gateway | %s |", thousands(defaultMaxConnections)),
 		fmt.Sprintf("| time to log in | %d s |", int(defaultLoginTimeout.Seconds())),
+		fmt.Sprintf("| subscriptions of a connection, and users of a query | %s |", thousands(defaultSubscriptions)),
 		fmt.Sprintf("At most %d messages of a connection may be unanswered", maxPending),
 		fmt.Sprintf("| messages of a connection without an answer | %d |", maxPending),
 		fmt.Sprintf("**received nothing** for %d s", int(defaultIdleTimeout.Seconds())),
