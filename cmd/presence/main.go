@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/imcluster/imcluster/internal/cli"
+	"github.com/imcluster/imcluster/internal/heap"
 	"github.com/imcluster/imcluster/internal/redisflags"
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/internal/telemetry"
@@ -72,6 +73,7 @@ func (c *command) Run(ctx context.Context) error {
 		_ = tel.Shutdown(ctx)
 	}()
 	cfg.Meters, cfg.Tracers, cfg.Metrics = tel.Meters(), tel.Tracers(), tel.Handler()
+	heap.Let()
 	server, err := presence.New(cfg)
 	if err != nil {
 		return err

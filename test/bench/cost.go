@@ -52,3 +52,6 @@ func cpuOf(pid int) time.Duration {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * tick
 }
+
+// used is the CPU time of the server so far.
+func (s *server) used() time.Duration { return cpuOf(s.cmd.Process.Pid) }

@@ -14,13 +14,13 @@ import (
 
 // serveGateway runs a gateway as the gateway program does, on the Redis at the address: with JWT authentication, or without
 // any and without limits.
-func serveGateway(ctx context.Context, redis string, unlimited bool) (string, error) {
+func serveGateway(ctx context.Context, redis, presence string, unlimited bool) (string, error) {
 	cfg := gateway.Config{
 		PodName: "bench", PodUID: fmt.Sprintf("bench-%d", time.Now().UnixNano()), Cluster: "bench",
-		Store:    store.Config{Addresses: []string{redis}},
+		Store:    store.Config{Addresses: []string{redis}, Fresh: true}, // each benchmark starts a Redis of its own
 		Auth:     auth.NewJWT(secretdir.Static(jwtKey), "", ""),
-		PeerKeys: secretdir.Static([]byte("peer key of the benchmark")),
-		Listen:   "127.0.0.1:0", PeerListen: "127.0.0.1:0",
+		PeerKeys: peerKey, PresenceAddress: presence,
+		Listen: "127.0.0.1:0", PeerListen: "127.0.0.1:0",
 	}
 	heap.Let() // as the gateway program does
 	if unlimited {

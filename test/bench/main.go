@@ -16,6 +16,8 @@ type commands struct {
 	Login loginCmd `cmd:"" help:"Logins with JWT a second."`
 	Chat  chatCmd  `cmd:"" help:"One-to-one messages across two gateways."`
 	Group groupCmd `cmd:"" help:"Messages to a group of 1,000 on two gateways."`
+	Query queryCmd `cmd:"" help:"Users a second that presence tells the state of."`
+	Watch watchCmd `cmd:"" help:"How long it takes until those who watch a user know of a change."`
 	All   allCmd   `cmd:"" help:"Everything, with the defaults."`
 	Serve serveCmd `cmd:"" hidden:"" help:"Run one of the measured servers; the other commands start it."`
 }
@@ -30,6 +32,8 @@ func (*allCmd) Run(ctx context.Context) error {
 		&chatCmd{Loads: []string{"50x1", "100x8"}, Kinds: []string{"gateway"}, Seconds: 5, Rounds: 3, Payload: 128, AOF: "everysec"},
 		&chatCmd{Loads: []string{"50x1", "100x8"}, Kinds: []string{"gateway"}, Seconds: 5, Rounds: 3, Payload: 128, AOF: "always"},
 		&groupCmd{Members: 1000, InFlight: 4, Kinds: []string{"gateway", "acked", "centrifuge", "socketio"}, Seconds: 4, Rounds: 3, Payload: 128},
+		&queryCmd{Users: 20_000, Calls: []int{100, 1000}, Kinds: []string{"mget", "warm", "uncached", "batch"}, Conns: 8, Seconds: 4, Rounds: 3},
+		&watchCmd{Loads: []string{"one", "many"}, Conns: 10_000, Rate: 1000, Seconds: 10, Rounds: 2},
 	} {
 		if err := c.Run(ctx); err != nil {
 			return err

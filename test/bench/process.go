@@ -17,6 +17,7 @@ import (
 // could to the system.
 type sample struct {
 	Addr       string `json:"addr"`
+	RPC        string `json:"rpc"` // of presence: its address for gRPC
 	RSS        int64  `json:"rss"` // bytes
 	Stack      int64  `json:"stack"`
 	Heap       int64  `json:"heap"`
@@ -30,6 +31,7 @@ type server struct {
 	stdin io.WriteCloser
 	out   *bufio.Scanner
 	addr  string
+	rpc   string // of presence
 }
 
 // startServer runs "bench serve kind args…" and waits until it listens.
@@ -47,7 +49,7 @@ func startServer(ctx context.Context, kind string, args ...string) (*server, err
 		s.stop()
 		return nil, fmt.Errorf("start the %s server: %w", kind, err)
 	}
-	s.addr = first.Addr
+	s.addr, s.rpc = first.Addr, first.RPC
 	return s, nil
 }
 

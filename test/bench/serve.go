@@ -22,19 +22,24 @@ import (
 
 // serveCmd is one measured server. It ends when its standard input does.
 type serveCmd struct {
-	Kind  string `arg:"" enum:"naive,tuned,gateway,centrifuge,relay" help:"naive or tuned: a bare gorilla/websocket server; gateway: ours."`
+	Kind  string `arg:"" enum:"naive,tuned,gateway,presence,centrifuge,relay" help:"naive or tuned: a bare gorilla/websocket server; gateway and presence: ours."`
 	Redis string `help:"Address of the Redis that the server uses."`
 	Peer  string `help:"Address of the other relay."`
+	// Presence is where the gateway finds presence.
+	Presence string `help:"Address of presence, for gRPC."`
+	Uncached bool   `help:"Have presence ask Redis for everybody."`
 	// Unlimited lifts the limits of what one client may send, and believes the user id that comes as a token.
 	Unlimited bool `help:"Take as much as comes, from anybody."`
 }
 
 func (c *serveCmd) Run(ctx context.Context) error {
-	var addr string
+	var addr, rpc string
 	var err error
 	switch c.Kind {
 	case "gateway":
-		addr, err = serveGateway(ctx, c.Redis, c.Unlimited)
+		addr, err = serveGateway(ctx, c.Redis, c.Presence, c.Unlimited)
+	case "presence":
+		addr, rpc, err = servePresence(ctx, c.Redis, c.Uncached)
 	case "relay":
 		addr, err = serveRelay(ctx, c.Peer)
 	case "centrifuge":
@@ -62,7 +67,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		case "profiled":
 			pprof.StopCPUProfile()
 		}
-		out, err := json.Marshal(measure(addr))
+		out, err := json.Marshal(measure(addr, rpc))
 		if err != nil {
 			return err
 		}
@@ -71,13 +76,13 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-func measure(addr string) sample {
+func measure(addr, rpc string) sample {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return sample{
-		Addr: addr, RSS: rss(), Stack: int64(m.StackInuse), Heap: int64(m.HeapAlloc), Goroutines: runtime.NumGoroutine(),
+		Addr: addr, RPC: rpc, RSS: rss(), Stack: int64(m.StackInuse), Heap: int64(m.HeapAlloc), Goroutines: runtime.NumGoroutine(),
 		CPUMicros: (u.Utime.Sec+u.Stime.Sec)*1e6 + u.Utime.Usec + u.Stime.Usec,
 	}
 }
