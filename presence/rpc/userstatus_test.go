@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	presencev1 "github.com/imcluster/imcluster/api/presence/v1"
 	pb "github.com/imcluster/imcluster/api/userstatus"
@@ -108,11 +109,87 @@ func TestKeepAliveOverGRPC(t *testing.T) {
 	if err != nil || again.GetRegistry() != first.GetRegistry() {
 		t.Errorf("%v, %v, before %v", again, err, first)
 	}
+	w := watch(t, p, &presencev1.WatchRequest{Add: []string{"alice"}})
+	w.becomes(t, online, "alice")
 	p.wantStatus(t, "alice", "web", "chat-7")
-	p.wantStatus(t, "alice", "web", "") // when the lease has ended
+	w.becomes(t, offline, "alice") // when the lease has ended
+	p.wantStatus(t, "alice", "web", "")
 	back, err := p.users.KeepAlive(ctx, &pb.KeepAliveRequest{ServerAddr: "chat-7"})
 	if err != nil || back.GetRegistry() == first.GetRegistry() {
 		t.Errorf("%v, %v, before %v", back, err, first)
+	}
+}
+
+// A chat server that minds the registry has its users back after a loss of all data, and no watcher is told that any of them
+// went offline.
+func TestRegistryBringsUsersBack(t *testing.T) {
+	t.Parallel()
+	redis := testredis.Start(t)
+	p := startPod(t, redis.Addr)
+	startGateway(t, redis.Addr, "gateway-1")
+	p.settle(t)
+	users := []string{"alice", "bob", "carol"}
+	registry, registrations := "", 0
+	// keepAlive does what a chat server does every few seconds.
+	keepAlive := func() error {
+		kept, err := p.users.KeepAlive(t.Context(), &pb.KeepAliveRequest{ServerAddr: "chat-7"})
+		if err != nil || kept.GetRegistry() == registry {
+			return err
+		}
+		for _, u := range users {
+			if _, err := p.users.Online(t.Context(), &pb.OnlineRequest{UserID: u, DeviceID: "web", ServerAddr: "chat-7"}); err != nil {
+				return err
+			}
+		}
+		registry = kept.GetRegistry()
+		registrations++
+		return nil
+	}
+	if err := keepAlive(); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, p, &presencev1.WatchRequest{Add: users})
+	w.becomes(t, online, users...)
+	told := make(chan string, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(told)
+		for ctx.Err() == nil {
+			e, err := w.Recv()
+			if err != nil {
+				return
+			}
+			for _, u := range e.GetUsers() {
+				if u.GetState() == offline {
+					told <- u.String()
+					return
+				}
+			}
+		}
+	}()
+	redis.MustDo("flushall")
+	eventually(t, func() error {
+		err := keepAlive()
+		if err == nil && registrations < 2 {
+			err = errors.New("the registry is the same")
+		}
+		return err
+	})
+	for end := time.Now().Add(3 * leaseTTL); time.Now().Before(end); { // until the model is believed to be whole
+		if err := keepAlive(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(leaseTTL / 5)
+	}
+	p.settle(t)
+	for _, u := range users {
+		p.wantStatus(t, u, "web", "chat-7")
+	}
+	cancel()
+	_ = w.CloseSend()
+	p.stop() // ends the watch
+	if said, ok := <-told; ok {
+		t.Errorf("a watcher was told of %s", said)
 	}
 }
 
