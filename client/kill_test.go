@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/imcluster/imcluster/client"
-	"github.com/imcluster/imcluster/internal/chaos"
+	"github.com/imcluster/imcluster/internal/chaos/proc"
 	"github.com/imcluster/imcluster/internal/testredis"
 )
 
@@ -86,7 +86,7 @@ func freeAddress(t *testing.T) string {
 func TestKilledGatewaysLoseNothingThatWasAcknowledged(t *testing.T) {
 	redis := testredis.Start(t)
 	dir, keys := t.TempDir(), t.TempDir()
-	path, err := chaos.Build(dir, false)
+	path, err := proc.Build(dir, "gateway", false)
 	if err != nil {
 		t.Fatal(err)
 	}

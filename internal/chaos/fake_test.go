@@ -14,6 +14,7 @@ import (
 
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/internal/chaos/check"
+	"github.com/imcluster/imcluster/internal/chaos/proc"
 )
 
 // fake is a platform in memory that keeps its promises, but for one.
@@ -241,7 +242,7 @@ func fakeWorld(t *testing.T, broken check.Rule) *World {
 	for i := range 2 {
 		server := httptest.NewServer(http.HandlerFunc(s.serve))
 		t.Cleanup(server.Close)
-		w.slots = append(w.slots, &slot{p: &process{label: fmt.Sprint("fake ", i), addr: strings.TrimPrefix(server.URL, "http://"), ended: make(chan struct{})}})
+		w.slots = append(w.slots, &slot{p: &proc.Process{Label: fmt.Sprint("fake ", i), Listen: strings.TrimPrefix(server.URL, "http://"), Ended: make(chan struct{})}})
 	}
 	return w
 }

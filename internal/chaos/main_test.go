@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/imcluster/imcluster/internal/chaos/proc"
 )
 
 var programDir string // set by program
@@ -21,7 +23,7 @@ var program = sync.OnceValues(func() (_ string, err error) {
 	if programDir, err = os.MkdirTemp("", "imcluster-chaos"); err != nil {
 		return "", err
 	}
-	return Build(programDir, os.Getenv("CHAOS_RACE") != "")
+	return proc.Build(programDir, "gateway", os.Getenv("CHAOS_RACE") != "")
 })
 
 // parallel is how many tests run at the same time: they mostly wait.

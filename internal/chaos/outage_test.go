@@ -144,8 +144,8 @@ func TestGatewayDiesRightAfterItAccepted(t *testing.T) {
 				select {
 				case <-killed:
 				default:
-					c.w.record(check.GatewayHit, p.label)
-					p.kill()
+					c.w.record(check.GatewayHit, p.Label)
+					p.Kill()
 					close(killed)
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/imcluster/imcluster/internal/chaos/check"
+	"github.com/imcluster/imcluster/internal/chaos/proc"
 )
 
 // Redis is what gateways keep their data in, and what a schedule does to it. Its methods return when they are done.
@@ -59,9 +60,9 @@ type slot struct {
 	busy   sync.Mutex // held while something is done to it
 
 	mu   sync.Mutex
-	p    *process // nil: none runs; guarded by mu
-	runs int      // guarded by mu
-	pods int      // guarded by mu
+	p    *proc.Process // nil: none runs; guarded by mu
+	runs int           // guarded by mu
+	pods int           // guarded by mu
 }
 
 // NewWorld starts the gateways. They end with the test.
@@ -98,12 +99,12 @@ func (w *World) end() {
 	w.async.Wait()
 	for _, s := range w.slots {
 		if p := s.process(); p != nil {
-			p.kill()
+			p.Kill()
 		}
 	}
 }
 
-func (s *slot) process() *process {
+func (s *slot) process() *proc.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.p
@@ -118,13 +119,14 @@ func (w *World) start(s *slot, pod bool) {
 	}
 	label, uid := fmt.Sprintf("g%d.%d", s.number, s.runs), fmt.Sprintf("uid-%d-%d", s.number, s.pods)
 	s.mu.Unlock()
-	p, err := start(w.cfg.Program, label, append(append([]string{
+	args := append(append([]string{
 		"--cluster-uid", "cluster", "--auth-mode", "insecure", "--peer-key-dir", w.keys,
 		"--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--ops-listen", "", "--pod-name", fmt.Sprintf("g%d", s.number), "--pod-uid", uid,
 		"--lease-ttl", w.cfg.Lease.String(), "--grace", w.cfg.Grace.String(), "--idle-timeout", w.cfg.Idle.String(),
 		"--shutdown-delay", "20ms", "--drain-window", "1s", "--drain-max-reconnects-per-second", "1000",
 		"--max-frames-per-second=-1", "--max-bytes-per-second=-1",
-	}, w.cfg.Redis.Flags()...), w.cfg.Args...))
+	}, w.cfg.Redis.Flags()...), w.cfg.Args...)
+	p, err := proc.Start(proc.Config{Path: w.cfg.Program, Args: args, Label: label, Ready: "joined the cluster"})
 	if err != nil {
 		w.fail(err)
 	}
@@ -207,23 +209,23 @@ func (w *World) doGateway(s *slot, step Step) {
 	}
 	switch step.Verb {
 	case KillGateway, LoseGateway:
-		w.record(check.GatewayHit, p.label)
-		p.kill()
-		if err := p.crashed(); err != nil {
+		w.record(check.GatewayHit, p.Label)
+		p.Kill()
+		if err := p.Crashed(); err != nil {
 			w.fail(err)
 		}
 		pause(step.For)
 		w.start(s, step.Verb == LoseGateway)
 	case StopGateway:
-		w.record(check.GatewayHit, p.label)
-		p.signal(syscall.SIGSTOP)
+		w.record(check.GatewayHit, p.Label)
+		p.Signal(syscall.SIGSTOP)
 		pause(step.For)
-		p.signal(syscall.SIGCONT)
-		w.record(check.GatewayUp, p.label)
+		p.Signal(syscall.SIGCONT)
+		w.record(check.GatewayUp, p.Label)
 	case DrainGateway:
-		p.signal(syscall.SIGTERM)
-		<-p.ended
-		if err := p.crashed(); err != nil {
+		p.Signal(syscall.SIGTERM)
+		<-p.Ended
+		if err := p.Crashed(); err != nil {
 			w.fail(err)
 		}
 		w.start(s, true)
@@ -238,7 +240,7 @@ func (w *World) heal() error {
 	w.async.Wait()
 	for _, s := range w.slots {
 		if p := s.process(); p != nil {
-			if err := p.crashed(); err != nil {
+			if err := p.Crashed(); err != nil {
 				w.fail(err)
 			}
 		}
@@ -250,7 +252,7 @@ func (w *World) heal() error {
 // address returns where a gateway listens, and the name of the run; empty if there is none.
 func (w *World) address(gateway int) (addr, label string) {
 	if p := w.slots[gateway%len(w.slots)].process(); p != nil {
-		return p.addr, p.label
+		return p.Listen, p.Label
 	}
 	return "", ""
 }
@@ -260,7 +262,7 @@ func (w *World) Logs() string {
 	var text strings.Builder
 	for _, s := range w.slots {
 		if p := s.process(); p != nil {
-			fmt.Fprintf(&text, "== %s\n%s\n", p.label, p.tail())
+			fmt.Fprintf(&text, "== %s\n%s\n", p.Label, p.Tail())
 		}
 	}
 	return text.String()
