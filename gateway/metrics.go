@@ -48,6 +48,7 @@ type countedBy struct {
 // instruments are what is exported.
 type instruments struct {
 	connections, sessions, queued, ready, held, draining, links metric.Int64ObservableGauge
+	watch                                                       watchInstruments
 	frames, logins, stores, pushes, closes, drops, panics       metric.Int64ObservableCounter
 	counters                                                    []countedBy
 }
@@ -80,6 +81,7 @@ func newMetrics(g *Gateway) (*metrics, error) {
 	gauge(&i.held, "imcluster.gateway.held.sessions", "{session}", "Sessions on draining gateways that this one waits for before it is ready.")
 	gauge(&i.draining, "imcluster.gateway.draining.connections", "{connection}", "Connections still to move while draining.")
 	gauge(&i.links, "imcluster.gateway.peers", "{peer}", "Gateways that this one sends to.")
+	i.watch.make(gauge, counter)
 	counter(&i.frames, "imcluster.gateway.frames", "{frame}", "Frames, by type and direction.")
 	counter(&i.logins, "imcluster.gateway.logins", "{login}", "Logins, by result.")
 	counter(&i.stores, "imcluster.gateway.stores", "{message}", "Messages for mailboxes, by result: once for each recipient.")
@@ -133,6 +135,7 @@ func (g *Gateway) observe(o metric.Observer, i *instruments) {
 	o.ObserveInt64(i.draining, connections*boolean(g.draining.Load()))
 	o.ObserveInt64(i.links, int64(g.peers.Links()))
 	o.ObserveInt64(i.panics, m.panics.Load())
+	i.watch.observe(o, g.hub)
 	for t := range 256 {
 		if typ := wire.Type(t); typ.Known() {
 			in := metric.WithAttributes(attribute.String("type", typ.String()), attribute.String("direction", "in"))

@@ -186,7 +186,7 @@ func TestARefusedSubscriptionChangesNothing(t *testing.T) {
 func TestClientsMayNotAskUnlessTheyAreAllowed(t *testing.T) {
 	redis := testredis.Start(t)
 	for name, change := range map[string]func(*gateway.Config){
-		"denied":          func(c *gateway.Config) { c.PresenceAddress, c.DenyPresence = "127.0.0.1:1", true },
+		"denied":  func(c *gateway.Config) { c.PresenceAddress, c.DenyPresence = "127.0.0.1:1", true },
 		"unknown": func(*gateway.Config) {},
 	} {
 		c := login(t, start(t, redis, name, change).Addr().String(), "alice", "d")
