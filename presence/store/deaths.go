@@ -60,6 +60,22 @@ func (w *deathWatch) look(ctx context.Context) error {
 	return nil
 }
 
+// tellDeaths tells now of epochs that have died, for who cannot wait until presence pods look.
+func (s *Store) tellDeaths(ctx context.Context) error {
+	t, err := s.readTable(ctx)
+	if err != nil {
+		return fmt.Errorf("read the lease table: %w", err)
+	}
+	for e := range t.deadlines {
+		if !t.live(e) && !t.records[e].reaped {
+			if err := s.markDead(ctx, t, e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // markDead tells every partition that an epoch is dead, unless it was told.
 func (s *Store) markDead(ctx context.Context, t *table, e Epoch) error {
 	end := t.ended(e).UnixMilli()

@@ -52,6 +52,9 @@ func (s *Store) SetStatus(ctx context.Context, user string, status Status) error
 	if err := status.Check(); err != nil {
 		return fmt.Errorf("set status: %w", err)
 	}
+	if err := s.tellDeaths(ctx); err != nil {
+		return fmt.Errorf("set status: %w", err)
+	}
 	part := Partition(user)
 	buckets, field := 1, seenField(user)
 	if m := s.metas[part].Load(); m != nil {

@@ -3,21 +3,21 @@
 -- the status was set, or earlier, if nobody was there then; empty if never. Absent is online without text.
 --
 -- Sets the status. entry is what last seen has of the user. box.t is afterwards what the status is. Returns "+" if it was
--- changed, "=" if it was the same, or "W", before anything was written, if a session of a dead epoch must be reaped first:
--- when it ended would be taken for when the user was seen last.
+-- changed, "=" if it was the same, or "W", before anything was written, if all sessions are on dead epochs and must be reaped
+-- first, which notes when the user was last seen.
 local function setStatus(box, letter, text, entry)
   local old = box.t
   local was, since, said = string.match(old or 'o..', '^(%a)%w*%.(%w*)%.(.*)$')
   if was == letter and said == text then return '=' end
-  local alive = false
+  local alive, dead = false, false
   if (was == 'i') ~= (letter == 'i') then
     for other, session in pairs(box) do
       if string.byte(other) == 115 then
         local mark = redis.call('HGET', KEYS[2], 'x:' .. parse(session))
-        if mark and string.byte(mark) == 100 then return 'W' end
-        alive = true
+        if mark and string.byte(mark) == 100 then dead = true else alive = true end
       end
     end
+    if dead and not alive then return 'W' end
     since = ''
     if letter == 'i' then
       local seen = 0
