@@ -350,7 +350,9 @@ type client struct {
 	sub    *Subscription
 	known  map[string]store.User
 	token  string
-	events []Event
+	events []Event // bookmarks aside
+
+	degraded bool
 }
 
 // drain takes the events that come until there are none for a second, bookmarks aside.
@@ -367,12 +369,14 @@ func (c *client) drain(ctx context.Context) {
 }
 
 func (c *client) fold(e Event) {
-	c.events = append(c.events, e)
 	for _, u := range e.Users {
 		c.known[u.ID] = u
 	}
 	if !e.More {
 		c.token = e.Token
+	}
+	if c.degraded = e.Degraded; !e.Bookmark {
+		c.events = append(c.events, e)
 	}
 }
 

@@ -49,7 +49,8 @@ type hub struct {
 	queue     []*topic
 	unsettled map[*topic]struct{}
 	unsure    map[*topic]struct{}
-	ageing    int           // the partition to be searched next
+	ageing    int // the partition to be searched next
+	degraded  [store.Partitions]bool
 	next      chan struct{} // closed at the next poll
 }
 
@@ -108,6 +109,10 @@ func newHub(r *Replica) *hub {
 func (h *hub) polled() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.advance()
+}
+
+func (h *hub) advance() {
 	close(h.next)
 	h.next = make(chan struct{})
 }
@@ -117,6 +122,7 @@ func (h *hub) open() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.opened = true
+	h.advance()
 }
 
 // close ends all subscriptions.

@@ -255,8 +255,8 @@ func TestLostDataIsNoChange(t *testing.T) {
 		}
 		redis.lose(everywhere...)
 		c.drain(t.Context())
-		if len(c.events) > 0 {
-			t.Errorf("told of a loss: %+v", c.events)
+		if len(c.events) > 0 || !c.degraded {
+			t.Errorf("told of a loss: %+v, degraded %v", c.events, c.degraded)
 		}
 		answers, _, degraded := r.Users(t.Context(), users)
 		for _, u := range answers {
@@ -272,6 +272,9 @@ func TestLostDataIsNoChange(t *testing.T) {
 		redis.restore("g2", "e1", everywhere, "alice") // bob left meanwhile
 		c.drain(t.Context())
 		c.expect(t, []string{online, never, never}, users...)
+		if c.degraded {
+			t.Error("still told to be degraded")
+		}
 		late.drain(t.Context())
 		late.expect(t, []string{online, never, never}, users...)
 		everybody.drain(t.Context())

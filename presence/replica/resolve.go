@@ -120,6 +120,7 @@ func (h *hub) tickLoop(ctx context.Context) {
 		}
 		h.mu.Lock()
 		h.releaseLate()
+		h.checkHealth()
 		if n%int(askAgain/tickPause) == 0 {
 			h.everySecond()
 		}
@@ -137,6 +138,27 @@ func (h *hub) releaseLate() {
 	}
 	clear(h.late[len(waiting):])
 	h.late = waiting
+}
+
+// checkHealth has those subscriptions send a bookmark for whom it has changed whether they are told everything.
+func (h *hub) checkHealth() {
+	if degraded := h.r.degraded(); degraded != h.degraded {
+		h.degraded = degraded
+		for s := range h.subs {
+			s.checkHealth(&degraded)
+		}
+	}
+}
+
+// degraded tells which partitions cannot be answered for.
+func (r *Replica) degraded() (degraded [store.Partitions]bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now := r.now()
+	for i, p := range r.parts {
+		degraded[i] = !p.fresh(now) || !p.complete
+	}
+	return degraded
 }
 
 func (h *hub) everySecond() {

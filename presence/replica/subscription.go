@@ -35,6 +35,7 @@ type Subscription struct {
 	at       time.Duration
 	late     bool // waits in hub.late
 	bookmark bool // is due
+	degraded bool // as it was told last
 }
 
 // snapshotUsers is how many users an event of a snapshot of everybody has, or a partition more.
@@ -127,7 +128,7 @@ func (s *Subscription) take() (e Event, ok bool) {
 		if len(e.Users) == 0 {
 			return e, false // those who had changed were removed
 		}
-	case !s.bookmark:
+	case !s.bookmark || len(s.dirty) > 0 || len(s.changed) > 0: // a bookmark must not overtake changes
 		return e, false
 	}
 	if len(e.Users) == 0 && !e.Snapshot {
@@ -143,6 +144,7 @@ func (s *Subscription) take() (e Event, ok bool) {
 	}
 	s.at, s.bookmark = now, false
 	e.AsOf, e.Degraded = s.r.health(&s.set)
+	s.degraded = e.Degraded
 	return e, true
 }
 
@@ -305,6 +307,26 @@ func (s *Subscription) release(now time.Duration) bool {
 	s.late = false
 	s.poke()
 	return true
+}
+
+// checkHealth has a bookmark sent if what was told last of degraded is not so any more.
+func (s *Subscription) checkHealth(degraded *[store.Partitions]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.set.touched {
+		if degraded[p] {
+			s.remark(true)
+			return
+		}
+	}
+	s.remark(false)
+}
+
+func (s *Subscription) remark(degraded bool) {
+	if degraded != s.degraded {
+		s.bookmark = true
+		s.poke()
+	}
 }
 
 // mark has a bookmark sent if there was no event for long.

@@ -30,7 +30,7 @@ type Event struct {
 	Users []store.User
 	// Token resumes after this event. Empty with More.
 	Token string
-	// Bookmark says that nothing happened for a while; only Token is of interest.
+	// Bookmark says that nothing happened for 15 s, or that Degraded is another: Users is empty.
 	Bookmark bool
 	// Degraded says that changes of some of the users may be missed now. They will be told.
 	Degraded bool

@@ -13,7 +13,8 @@ const catchUpTime = time.Second
 
 // Watch begins a subscription to users, who may repeat, or to everybody. Without a token it begins with a snapshot: of all
 // users asked for, or of everybody who is online. With one it goes on after it: with what has changed since, perhaps with more.
-// The errors are ErrRelist, ErrBehind, after at most a second, or before Run, ErrTooMany, and ErrClosed.
+// It waits at most a second for what was to be loaded. The errors are ErrRelist, ErrBehind, also when it was called before Run,
+// ErrTooMany, and ErrClosed.
 func (r *Replica) Watch(users []string, all bool, token string) (*Subscription, error) {
 	s := &Subscription{r: r, all: all, ended: make(chan struct{}), wake: make(chan struct{}, 1),
 		members: map[string]*member{}, first: true, at: r.now() - coalesce}
@@ -64,13 +65,10 @@ func (h *hub) await(users []string, all bool, token string) (*resumption, error)
 	defer timeout.Stop()
 	for {
 		h.mu.Lock()
-		next, opened, closed := h.next, h.opened, h.closed
+		next, closed := h.next, h.closed
 		h.mu.Unlock()
-		switch {
-		case closed:
+		if closed {
 			return nil, ErrClosed
-		case !opened:
-			return nil, ErrBehind
 		}
 		switch marks := set.marks(&h.marks); {
 		case set.digest(marks) != digest:
@@ -89,13 +87,13 @@ func (h *hub) await(users []string, all bool, token string) (*resumption, error)
 	}
 }
 
-// awaitLoaded waits for the partitions of users to be loaded, as they are shortly after the start: there is no token before. It
-// does not matter if they are not.
+// awaitLoaded waits for Run, and for the partitions of users to be loaded, as they are shortly after the start: there is no
+// token before. It does not matter if they are not.
 func (h *hub) awaitLoaded(users []string, all bool) {
 	h.mu.Lock()
-	loading := h.opened && !h.closed && h.loading > 0
+	ready := h.closed || h.opened && h.loading == 0
 	h.mu.Unlock()
-	if !loading {
+	if ready {
 		return
 	}
 	set := userSet{all: all}
@@ -104,10 +102,13 @@ func (h *hub) awaitLoaded(users []string, all bool) {
 	}
 	timeout := time.NewTimer(catchUpTime)
 	defer timeout.Stop()
-	for slices.ContainsFunc(set.marks(&h.marks), func(m *mark) bool { return m.generation == "" }) {
+	for {
 		h.mu.Lock()
-		next := h.next
+		next, opened := h.next, h.opened
 		h.mu.Unlock()
+		if opened && !slices.ContainsFunc(set.marks(&h.marks), func(m *mark) bool { return m.generation == "" }) {
+			return
+		}
 		select {
 		case <-next:
 		case <-timeout.C:
