@@ -2,6 +2,7 @@ import { Acks } from './acks.js';
 import { Calls } from './calls.js';
 import { Code, isSuccess } from './codes.js';
 import type { Connection } from './connection.js';
+import { type Contact, Contacts, type Status } from './contacts.js';
 import { Emitter } from './emitter.js';
 import { type Environment, system } from './environment.js';
 import { ClosedError, ConnectionLostError, OverrunError, ServerError, TimeoutError } from './errors.js';
@@ -19,6 +20,8 @@ import { defaultWebSocket, gatewayURL } from './socket.js';
 /** The events of a client and what their listeners get. */
 export interface ClientEvents {
   state: State;
+  /** Those on the list of {@link Client.contacts} who have changed, by how they are now. */
+  presence: readonly Contact[];
   /** What went wrong and no promise tells: refusals by the server, handlers that failed. Without a listener, console.error. */
   error: Error;
 }
@@ -33,6 +36,8 @@ const logOutTimeoutMs = 5_000;
 export class Client {
   /** Makes and manages groups. */
   readonly groups: Groups;
+  /** Asks how other users are, and who is to be told about. */
+  readonly contacts: Contacts;
   readonly #settings: Settings;
   readonly #environment: Environment;
   readonly #events = new Emitter<ClientEvents>();
@@ -43,6 +48,7 @@ export class Client {
   readonly #inbox: Inbox | undefined;
   readonly #online: Promise<Login>;
   readonly #login: Frame;
+  #status: { status: Status; text: string } = { status: 'online', text: '' };
   #settleOnline: (result: Login | Error) => void = () => {};
   #cancelRenewal = () => {};
 
@@ -66,6 +72,13 @@ export class Client {
     this.#login = loginFrameOf(options);
     this.#link = this.#makeLink(options);
     this.groups = new Groups((frame) => this.#call(frame));
+    this.contacts = new Contacts({
+      call: (frame) => this.#call(frame),
+      onChange: (changes) => this.#events.emit('presence', changes),
+      onError: (error) => this.#complain(error),
+      environment,
+      timeoutMs: settings.sendTimeoutMs,
+    });
     this.#online = new Promise<Login>((resolve, reject) => {
       this.#settleOnline = (result) => (result instanceof Error ? reject(result) : resolve(result));
     });
@@ -137,6 +150,20 @@ export class Client {
   /** Returns a page of those who are online, if the server allows it. */
   async online(page: PageOptions = {}): Promise<UserPage> {
     return pageOf(await this.#call({ type: FrameType.OnlineList, ...definedOf(page) }));
+  }
+
+  /** What others see of this user, by the last login and the last setStatus of this client. */
+  get status(): { readonly status: Status; readonly text: string } {
+    return { ...this.#status };
+  }
+
+  /** Sets what others see of this user, on all devices. It persists until it is set again. */
+  async setStatus(status: Status, text = ''): Promise<void> {
+    const frame: Frame = { type: FrameType.SetStatus, status };
+    if (text !== '') {
+      frame.statusText = text;
+    }
+    this.#noteStatus(await this.#call(frame));
   }
 
   /** Waits for an answer of the server and returns how long it took, in milliseconds. */
@@ -221,10 +248,14 @@ export class Client {
 
   #connected(connection: Connection, answer: Frame): void {
     const send = (frame: Frame) => connection.send(frame);
+    this.#noteStatus(answer);
+    delete this.#login.status; // later logins leave it as it is by then
+    delete this.#login.statusText;
     this.#calls.disconnected(new ConnectionLostError('the client moved to another gateway'));
     this.#acks.connected(send);
     this.#outbox.connected((text) => connection.sendText(text));
     this.#calls.connected(send);
+    this.contacts.connected();
     this.#renewLater(answer);
   }
 
@@ -235,6 +266,7 @@ export class Client {
     this.#cancelRenewal();
     this.#outbox.disconnected();
     this.#acks.disconnected();
+    this.contacts.disconnected();
     this.#calls.disconnected(new ConnectionLostError(reason.message));
   }
 
@@ -244,6 +276,7 @@ export class Client {
     this.#inbox?.close();
     this.#outbox.close(error);
     this.#acks.close(error);
+    this.contacts.close(error);
     this.#calls.close(error);
     this.#settleOnline(reason ?? error);
   }
@@ -266,7 +299,16 @@ export class Client {
       case FrameType.LoginResp:
       case FrameType.GroupResp:
       case FrameType.OnlineListResp:
+      case FrameType.PresenceResp:
+      case FrameType.SetStatusResp:
         this.#complainUnless(this.#calls.answer(frame), frame);
+        return;
+      case FrameType.SubscribeResp:
+        this.contacts.told(frame); // before an event that follows
+        this.#complainUnless(this.#calls.answer(frame), frame);
+        return;
+      case FrameType.PresenceEvent:
+        this.contacts.told(frame);
         return;
       case FrameType.Unknown:
         this.#complain(ServerError.of(frame));
@@ -308,6 +350,10 @@ export class Client {
     }
   }
 
+  #noteStatus(answer: Frame): void {
+    this.#status = { status: (answer.status ?? 'online') as Status, text: answer.statusText ?? '' };
+  }
+
   #throwIfClosed(): void {
     if (this.state.status === 'closed') {
       throw this.#closedError();
@@ -338,6 +384,12 @@ function loginFrameOf(options: ClientOptions): Frame {
   }
   if (options.platform !== undefined) {
     frame.platform = options.platform;
+  }
+  if (options.status !== undefined) {
+    frame.status = options.status;
+  }
+  if (options.statusText !== undefined) {
+    frame.statusText = options.statusText;
   }
   return frame;
 }

@@ -9,6 +9,13 @@ export const FrameType = {
   Kicked: 32,
   Ping: 40,
   Pong: 41,
+  PresenceQuery: 50,
+  PresenceResp: 51,
+  Subscribe: 52,
+  SubscribeResp: 53,
+  PresenceEvent: 54,
+  SetStatus: 56,
+  SetStatusResp: 57,
   OnlineList: 58,
   OnlineListResp: 59,
   Chat: 80,
@@ -32,6 +39,13 @@ export const GroupAction = {
   Delete: 'delete',
 } as const;
 
+/** Actions of a PRESENCE_SUBSCRIBE frame. */
+export const SubscriptionAction = {
+  Subscribe: 'subscribe',
+  Unsubscribe: 'unsubscribe',
+  Replace: 'replace',
+} as const;
+
 /** The fields of frames that are texts. */
 export const textFields = [
   'message',
@@ -49,6 +63,8 @@ export const textFields = [
   'action',
   'owner',
   'cursor',
+  'status',
+  'statusText',
 ] as const;
 
 /** The fields of frames that are whole numbers. */
@@ -63,12 +79,30 @@ export const numberFields = [
   'gateways',
   'reached',
   'missed',
+  'asOf',
 ] as const;
+
+/** One user in the field `presence`. */
+export interface PresenceFields {
+  userId: string;
+  state: string;
+  reason?: string;
+  status?: string;
+  text?: string;
+  lastSeen?: number;
+  platforms?: string[];
+}
 
 /** A frame of either direction. Which fields it has depends on its type. */
 export type Frame = { type: number } & { [field in (typeof textFields)[number]]?: string } & {
   [field in (typeof numberFields)[number]]?: number;
-} & { users?: string[]; redelivered?: boolean; content?: unknown };
+} & {
+  users?: string[];
+  presence?: PresenceFields[];
+  redelivered?: boolean;
+  degraded?: boolean;
+  content?: unknown;
+};
 
 /** Returns the JSON of a frame; the type goes as a string, as everything that is published shows it. */
 export function encodeFrame(frame: Frame): string {
@@ -107,11 +141,43 @@ export function decodeFrame(text: string): Frame | undefined {
   if (Array.isArray(fields.users)) {
     frame.users = fields.users.filter((user) => typeof user === 'string');
   }
+  if (Array.isArray(fields.presence)) {
+    frame.presence = fields.presence.map(presenceOf).filter((user) => user !== undefined);
+  }
   if (fields.redelivered === true) {
     frame.redelivered = true;
+  }
+  if (fields.degraded === true) {
+    frame.degraded = true;
   }
   if ('content' in fields) {
     frame.content = fields.content;
   }
   return frame;
+}
+
+/** Reads one user, undefined if it is none. */
+function presenceOf(json: unknown): PresenceFields | undefined {
+  if (typeof json !== 'object' || json === null) {
+    return undefined;
+  }
+  const fields = json as Record<string, unknown>;
+  const { userId, state, lastSeen, platforms } = fields;
+  if (typeof userId !== 'string' || typeof state !== 'string') {
+    return undefined;
+  }
+  const user: PresenceFields = { userId, state };
+  for (const name of ['reason', 'status', 'text'] as const) {
+    const value = fields[name];
+    if (typeof value === 'string') {
+      user[name] = value;
+    }
+  }
+  if (typeof lastSeen === 'number') {
+    user.lastSeen = lastSeen;
+  }
+  if (Array.isArray(platforms)) {
+    user.platforms = platforms.filter((platform) => typeof platform === 'string');
+  }
+  return user;
 }

@@ -6,6 +6,7 @@
 
 export { Client, type ClientEvents } from './client.js';
 export { Code } from './codes.js';
+export type { Contact, ContactList, Contacts, Status } from './contacts.js';
 export type { Environment } from './environment.js';
 export {
   ClosedError,

@@ -1,3 +1,4 @@
+import type { Status } from './contacts.js';
 import type { Dedupe } from './inbox.js';
 import type { Message } from './message.js';
 import type { WebSocketConstructor } from './socket.js';
@@ -27,6 +28,10 @@ export interface ClientOptions {
   deviceId?: string;
   /** Platform of the device, such as "web": at most 16 characters of a–z, 0–9 and '-'. */
   platform?: string;
+  /** What others see of the user from the first login on. Without it: what was set before. */
+  status?: Status;
+  /** A short text beside the status, of at most 128 bytes. */
+  statusText?: string;
 
   /**
    * Called for every message, one after the other: the next one waits until the promise that this returns has settled.
@@ -68,7 +73,9 @@ export interface ClientOptions {
 }
 
 /** Options with their defaults. */
-export type Settings = Required<Omit<ClientOptions, 'deviceId' | 'platform' | 'onMessage' | 'dedupe' | 'WebSocket'>>;
+export type Settings = Required<
+  Omit<ClientOptions, 'deviceId' | 'platform' | 'status' | 'statusText' | 'onMessage' | 'dedupe' | 'WebSocket'>
+>;
 
 /** Fills in the defaults. Throws when a number makes no sense. */
 export function settingsOf(options: ClientOptions): Settings {

@@ -21,7 +21,7 @@ describe('the snippets of the README', { timeout }, () => {
   it('do what they say', async () => {
     const readme = await readFile(join(root, 'client/js/README.md'), 'utf8');
     const snippets = [...readme.matchAll(/^```js\n(.*?)^```$/gms)].map(([, code = '']) => code);
-    assert.equal(snippets.length, 4);
+    assert.equal(snippets.length, 5);
     for (const [i, snippet] of snippets.entries()) {
       const path = join(directory, `${i}.mjs`);
       await writeFile(

@@ -14,7 +14,16 @@ export interface DevPlatform extends Disposable {
 
 /** Starts a platform on free ports. */
 export async function startDev(): Promise<DevPlatform> {
-  const args = ['--json', 'dev', '--gateway-listen', '127.0.0.1:0,127.0.0.1:0', '--presence-listen', '127.0.0.1:0', '--grpc-listen', '127.0.0.1:0'];
+  const args = [
+    '--json',
+    'dev',
+    '--gateway-listen',
+    '127.0.0.1:0,127.0.0.1:0',
+    '--presence-listen',
+    '127.0.0.1:0',
+    '--grpc-listen',
+    '127.0.0.1:0',
+  ];
   const program = new Program(built('imctl'), args);
   try {
     const platform = JSON.parse(await program.line(/"gateways"/)) as Omit<DevPlatform, 'stop'>;

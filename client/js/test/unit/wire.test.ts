@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { Code } from '@imcluster/client';
-import { decodeFrame, encodeFrame, FrameType, GroupAction, numberFields, textFields } from '../../dist/frames.js';
+import {
+  decodeFrame,
+  encodeFrame,
+  FrameType,
+  GroupAction,
+  numberFields,
+  SubscriptionAction,
+  textFields,
+} from '../../dist/frames.js';
 
 /** The part of a JSON Schema of frames that matters here. */
 interface Schema {
@@ -38,10 +46,16 @@ describe('the tables of this client are those of the server', () => {
     assert.deepEqual(GroupAction, actions);
   });
 
+  it('as to actions of subscriptions', () => {
+    const actions = Object.fromEntries(inWire('frame.go', /^\t(Subscribe|Unsubscribe|Replace)\s+= "(\w+)"/gm));
+    assert.deepEqual(SubscriptionAction, actions);
+  });
+
   it('as to fields and their kinds', () => {
     const fields: Record<string, string> = {};
     for (const side of ['client', 'server']) {
       const schema = JSON.parse(readWire(`v1/${side}.schema.json`)) as Schema;
+      delete schema.$defs.Presence; // is no frame
       for (const { properties = {} } of Object.values(schema.$defs)) {
         for (const [name, { type }] of Object.entries(properties)) {
           const kinds = [type ?? 'anything'].flat(); // null is an absent field
@@ -50,7 +64,13 @@ describe('the tables of this client are those of the server', () => {
       }
     }
     delete fields.type;
-    const ours: Record<string, string> = { users: 'array', redelivered: 'boolean', content: 'anything' };
+    const ours: Record<string, string> = {
+      users: 'array',
+      presence: 'array',
+      redelivered: 'boolean',
+      degraded: 'boolean',
+      content: 'anything',
+    };
     for (const name of textFields) {
       ours[name] = 'string';
     }
