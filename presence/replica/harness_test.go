@@ -72,7 +72,23 @@ type pod struct {
 	*Replica
 	t     testing.TB
 	store *store.Store
+	gate  sync.RWMutex // held to keep the pod from polling
 	stop  func()
+}
+
+// Poll is the store's, when the gate is open.
+func (p *pod) Poll(ctx context.Context) (*store.Heads, error) {
+	p.gate.RLock()
+	defer p.gate.RUnlock()
+	return p.store.Poll(ctx)
+}
+
+func (p *pod) Facts(ctx context.Context, from []store.FactsAfter) ([]store.FactsOf, error) {
+	return p.store.Facts(ctx, from)
+}
+
+func (p *pod) Load(ctx context.Context, parts []int) ([]store.Loaded, error) {
+	return p.store.Load(ctx, parts)
 }
 
 // startPod starts a presence pod, and does not wait for it.
@@ -89,7 +105,7 @@ func startPod(t testing.TB, cfg store.Config, change ...func(*Config)) *pod {
 		t.Fatal(err)
 	}
 	p := &pod{Replica: r, t: t, store: st}
-	p.stop = background(t, func(ctx context.Context) { r.Run(ctx, st) })
+	p.stop = background(t, func(ctx context.Context) { r.Run(ctx, p) })
 	return p
 }
 
