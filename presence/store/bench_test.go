@@ -136,7 +136,7 @@ func BenchmarkUsers(b *testing.B) {
 }
 
 // BenchmarkMemory reports what Redis needs for users with ids of 12 bytes and devices of 8: per online session, on gateways
-// of 20,000, and per user who is remembered as offline.
+// of 20,000, and per user who is remembered as offline. The feed, which is as long for few users as for many, does not count.
 func BenchmarkMemory(b *testing.B) {
 	const perGateway = 20000
 	for _, users := range []int{20000, 100000} {
@@ -147,28 +147,67 @@ func BenchmarkMemory(b *testing.B) {
 				for i := range users / perGateway {
 					gateways = append(gateways, startGateway(b, Config{LeaseTTL: 15 * time.Second}, fmt.Sprint("gw-", i), r.Addr))
 				}
-				empty := usedMemory(b, r)
+				empty := usedMemory(b, r) - feedMemory(gateways[0].store, r)
 				eachUser(b, users, func(i int, s Session) error {
 					_, err := gateways[i/perGateway].member.Register(context.Background(), s)
 					return err
 				})
-				b.ReportMetric(float64(usedMemory(b, r)-empty)/float64(users), "B/session")
+				used := usedMemory(b, r) - feedMemory(gateways[0].store, r)
+				b.ReportMetric(float64(used-empty)/float64(users), "B/session")
 			}
 		})
 		b.Run(fmt.Sprintf("remembered/%d", users), func(b *testing.B) {
 			for b.Loop() {
 				g, r := benchGateway(b)
-				empty := usedMemory(b, r)
+				empty := usedMemory(b, r) - feedMemory(g.store, r)
 				eachUser(b, users, func(_ int, s Session) error {
 					_, err := g.member.Register(context.Background(), s)
 					g.member.Unregister(s, time.Now(), feed.CauseLogout)
 					return err
 				})
 				g.flush()
-				b.ReportMetric(float64(usedMemory(b, r)-empty)/float64(users), "B/user")
+				used := usedMemory(b, r) - feedMemory(g.store, r)
+				b.ReportMetric(float64(used-empty)/float64(users), "B/user")
 			}
 		})
 	}
+}
+
+// BenchmarkFeedMemory reports what the feed takes when it is as long as it gets, of logins and logouts from IPv4 addresses.
+func BenchmarkFeedMemory(b *testing.B) {
+	const facts = 2500 // more than are kept
+	fill := newScript(factLua, `
+for i = 1, tonumber(ARGV[1]) do
+  local user = string.format('u%011d', i)
+  fact(KEYS[1], KEYS[2], 'S' .. user .. '\0d0000000\0abcdefgh.1a2.m3abcdef.web\000192.0.2.147')
+  fact(KEYS[1], KEYS[2], 'D' .. user .. '\0d0000000\0m3abcdef\0logout')
+end`)
+	for b.Loop() {
+		g, r := benchGateway(b)
+		for p := range Partitions {
+			g.store.keys.feed[p] = "bench:" + g.store.keys.feed[p]
+			q := read(p, append([]any{"eval", fill.text}, fill.eval([]string{"bench:" + g.store.keys.meta[p], g.store.keys.feed[p]}, facts/2)[2:]...)...)
+			if err := g.store.exchange(b.Context(), q); err != nil {
+				b.Fatal(err)
+			}
+		}
+		bytes, length := feedMemory(g.store, r), int64(0)
+		for p := range Partitions {
+			length += r.MustDo("XLEN", g.store.keys.feed[p]).(int64)
+		}
+		b.ReportMetric(float64(bytes)/1e6, "MB")
+		b.ReportMetric(float64(bytes)/float64(length), "B/fact")
+		b.ReportMetric(float64(length)/Partitions, "facts/partition")
+	}
+}
+
+// feedMemory is how many bytes the feeds take.
+func feedMemory(s *Store, r *testredis.Server) (bytes int64) {
+	for p := range Partitions {
+		n, _ := r.MustDo("MEMORY", "USAGE", s.keys.feed[p], "SAMPLES", "0").(int64) // nil if there is none
+		bytes += n
+	}
+	return bytes
 }
 
 // eachUser calls f for sessions of users, 64 at a time.

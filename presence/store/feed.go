@@ -134,7 +134,7 @@ type FactsOf struct {
 
 // FactsAtOnce is how many facts of a partition one call of [Store.Facts] returns at most. If it returns so many, there may
 // be more; a script's facts may be divided then.
-const FactsAtOnce = 2200
+const FactsAtOnce = 2000
 
 // Facts reads what follows in the feed of some partitions, in one pipeline for each node. Each answer has its own error; the
 // other error is the first of them.

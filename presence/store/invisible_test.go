@@ -98,7 +98,7 @@ func TestInvisibleUsersCannotBeToldFromOfflineOnes(t *testing.T) {
 	g := startGateway(t, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr)
 	keep(t, g.store)
 	f := follow(t, g.store)
-	var ids, online []string
+	var ids, online, hidden []string
 	for order := range 1 << steps {
 		id := fmt.Sprintf("user-%02d", order)
 		l := &life{t: t, g: g, id: id, seen: &User{ID: id, State: Unknown, Reason: NeverSeen}}
@@ -116,9 +116,23 @@ func TestInvisibleUsersCannotBeToldFromOfflineOnes(t *testing.T) {
 		ids = append(ids, id)
 		if l.connected && !l.hidden {
 			online = append(online, id)
+		} else if l.connected {
+			hidden = append(hidden, id)
 		}
 	}
 	slices.Sort(online)
+	// Who has left must not be on the list of those who hide, which a later login would not be taken off.
+	var kept []string
+	for p := range Partitions {
+		for _, v := range r.MustDo("HKEYS", g.store.keys.hidden[p]).([]any) {
+			kept = append(kept, textOf(v))
+		}
+	}
+	slices.Sort(kept)
+	slices.Sort(hidden)
+	if !slices.Equal(kept, hidden) {
+		t.Errorf("kept as invisible: %v, want %v", kept, hidden)
+	}
 	page, err := g.store.Online(t.Context(), "", 1000)
 	slices.Sort(page.Users)
 	if err != nil || !slices.Equal(page.Users, online) {

@@ -1,9 +1,9 @@
 -- depart.lua goes after mailbox.lua, before scripts that end sessions.
 -- Notes that a device has no session any more. box is what the user had before. A user with one
 -- device that has read everything is forgotten: the entry in last seen tells the device, in 2 bytes instead of 180; but not if
--- the user has set a status. hidden is the index of invisible users, and name the user's entry there.
+-- the user has set a status. hidden is the index of invisible users, and entry that of the session in its own.
 -- gone: the device is not to be known any more.
-local function depart(user, mail, device, box, now, kept, hidden, name, gone)
+local function depart(user, mail, device, box, now, kept, hidden, entry, gone)
   local own, others, sessions = 'd' .. device, {}, 0
   for field in pairs(box) do
     local kind = string.byte(field)
@@ -13,7 +13,9 @@ local function depart(user, mail, device, box, now, kept, hidden, name, gone)
       others[#others + 1] = field
     end
   end
-  if box.t and sessions == 0 and string.byte(box.t) == 105 then redis.call('HDEL', hidden, name) end
+  if box.t and sessions == 0 and string.byte(box.t) == 105 then
+    redis.call('HDEL', hidden, string.sub(entry, 1, -#device - 2))
+  end
   local empty = not box.h or redis.call('LLEN', mail) == 0
   if sessions == 0 and #others == 0 and empty and not box.t then
     redis.call('DEL', user)

@@ -6,7 +6,7 @@ local function put(session, old, status)
   redis.call('HSET', KEYS[1], field, session)
   redis.call('HSET', KEYS[3], ARGV[4], '')
   if old and old ~= ARGV[1] then redis.call('HDEL', ARGV[6] .. old, ARGV[4]) end
-  if status and string.byte(status) == 105 then redis.call('HSET', hidden, name, '') end
+  if status and string.byte(status) == 105 then redis.call('HSET', hidden, string.sub(ARGV[4], 1, -#ARGV[3] - 2), '') end
 end
 -- Tells that the session was put.
 local function tell(session, addr, status)

@@ -20,7 +20,7 @@ for i = 0, (#KEYS - 3) / 3 - 1 do
   if session and string.sub(session, 1, #prefix) == prefix then
     local ended = math.max(last, tonumber(string.match(session, '^[^.]*%.[^.]*%.(%w*)') or '', 36) or 0)
     redis.call('HDEL', user, field)
-    depart(user, KEYS[5 + 3 * i], device, box, ended, tonumber(ARGV[3]), KEYS[3], string.sub(entry, 1, -#device - 2))
+    depart(user, KEYS[5 + 3 * i], device, box, ended, tonumber(ARGV[3]), KEYS[3], entry)
     if note(KEYS[6 + 3 * i], ARGV[6 + 4 * i], math.floor(ended / 1000), tonumber(ARGV[7 + 4 * i]), box.t) then split = true end
     removed = removed + 1
   end

@@ -14,6 +14,6 @@ if ARGV[2] ~= '' then
 end
 local done = setStatus(box, ARGV[8], ARGV[9], redis.call('HGET', KEYS[6], ARGV[10]))
 if done == 'W' then return 'W' end
-if done == '+' then fact(KEYS[2], feed, 'T' .. name .. '\0' .. (box.t or '')) end
+if done == '+' then fact(KEYS[2], feed, 'T' .. string.sub(ARGV[4], 1, -#ARGV[3] - 2) .. '\0' .. (box.t or '')) end
 if sessions == 0 then expire(KEYS[1], KEYS[4], ms + tonumber(ARGV[12])) end
 return '+'

@@ -33,6 +33,7 @@ local function setStatus(box, letter, text, entry)
     box.t = letter .. base36(ms) .. '.' .. since .. '.' .. text
     redis.call('HSET', KEYS[1], 't', box.t)
   end
+  local name = string.sub(ARGV[4], 1, -#ARGV[3] - 2)
   if letter == 'i' and alive then
     redis.call('HSET', hidden, name, '')
   elseif was == 'i' and letter ~= 'i' then

@@ -19,7 +19,7 @@ if own and same then
   redis.call('HDEL', KEYS[1], field)
   redis.call('HDEL', ARGV[6] .. epoch, ARGV[4])
   local gone = ARGV[16] == '1'
-  depart(KEYS[1], KEYS[4], ARGV[3], box, ms, tonumber(ARGV[12]), hidden, name, gone)
+  depart(KEYS[1], KEYS[4], ARGV[3], box, ms, tonumber(ARGV[12]), hidden, ARGV[4], gone)
   local at = math.floor(tonumber(ARGV[8]) / 1000)
   local split, seen = note(KEYS[5], ARGV[9], at, tonumber(ARGV[13]), box.t, gone)
   -- Another device may have been seen later, by the clock of its gateway.
