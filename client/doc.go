@@ -29,6 +29,12 @@
 // acknowledged when OnMessage returned nil, and comes again, after 5 s and more, when it returned an error. So a message is
 // handled at least once; the client passes over those that it has handled before, as far as its [Dedupe] remembers.
 //
+// # Contacts
+//
+// [Client.Subscribe] has OnPresence told when other users come online, go, or set another status; [Client.Query] asks once.
+// Subscriptions outlive connections: after a reconnect OnPresence is told what is different, and nothing else. A state that is
+// [Unknown] is not offline. [Client.SetStatus] sets what others see of this user.
+//
 // All methods may be called by many goroutines at once, from callbacks too unless they say otherwise, and those that wait
 // end with their context. No duration depends on the clock of this machine being right.
 package client
