@@ -94,6 +94,16 @@ func TestFactsSayWhatHappened(t *testing.T) {
 	if d := facts[1]; d.Session.Device != "phone" || d.Cause != feed.CauseIdle || !d.At.Equal(ended) {
 		t.Fatalf("the end is %+v", d)
 	}
+	// By the clock of another gateway the user was last seen later than this session ends now.
+	g.login("anna", "laptop")
+	for _, s := range g.all() {
+		g.member.Unregister(s, ended.Add(-time.Minute), feed.CauseLogout)
+	}
+	g.flush()
+	facts = factsAbout(t, g.store, "anna", "D")
+	if last := facts[len(facts)-1]; last.At.Unix() != ended.Unix() {
+		t.Fatalf("the end is told to be %s, and the user was seen at %s", last.At, ended)
+	}
 }
 
 // A script whose reply was lost is executed again: it must not tell twice.
