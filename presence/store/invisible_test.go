@@ -46,7 +46,7 @@ func (l *life) toggleVisibility(step int) {
 	if l.hidden {
 		status = Status{Show: feed.ShowOnline}
 	}
-	err := error(nil)
+	var err error
 	switch {
 	case l.connected && step%3 == 0:
 		err = l.g.member.SetStatus(context.Background(), *l.session, status)
