@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,4 +117,111 @@ func BenchmarkUsers(b *testing.B) {
 		r.Users(b.Context(), ids)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/user")
+}
+
+// running starts a replica of a fake Redis in which nothing happens but what change does.
+func running(b *testing.B, users int) (r *Replica, change func(of ...int)) {
+	b.Helper()
+	redis := newFakeRedis(b)
+	redis.join("e1")
+	redis.login("e1", userIDs(users)...)
+	r = startFake(b, redis)
+	shows := []string{feed.ShowAway, feed.ShowBusy}
+	n := 0
+	return r, func(of ...int) {
+		n++
+		for _, i := range of {
+			redis.setStatus(fmt.Sprintf("user-%07d", i), shows[n%2], "")
+		}
+	}
+}
+
+// BenchmarkOneUserWithManyWatchers measures from a change until the last of 10,000 watchers of a user was told.
+func BenchmarkOneUserWithManyWatchers(b *testing.B) {
+	const watchers = 10_000
+	r, change := running(b, 1)
+	told := make(chan struct{}, watchers)
+	for range watchers {
+		sub, err := r.Watch(userIDs(1), false, "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(sub.Close)
+		go func() {
+			for {
+				e, err := sub.Next(context.Background())
+				if err != nil {
+					return
+				}
+				if !e.Bookmark {
+					told <- struct{}{}
+				}
+			}
+		}()
+	}
+	wait := func() {
+		for range watchers {
+			<-told
+		}
+	}
+	wait()
+	for b.Loop() {
+		change(0)
+		wait()
+	}
+}
+
+// BenchmarkManyChanges measures what 100 changes cost, of users of whom each has 100 watchers, each of them of 100 users: all
+// that the pod does, up to the events.
+func BenchmarkManyChanges(b *testing.B) {
+	const users, watchers, each = 10_000, 10_000, 100
+	r, change := running(b, users)
+	told := make(chan int, watchers)
+	ids := userIDs(users)
+	for i := range watchers {
+		list := make([]string, each)
+		for j := range list {
+			list[j] = ids[(i*each+j*97)%users]
+		}
+		sub, err := r.Watch(list, false, "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(sub.Close)
+		go func() {
+			for {
+				e, err := sub.Next(context.Background())
+				if err != nil {
+					return
+				}
+				told <- len(e.Users)
+			}
+		}()
+	}
+	b.ReportMetric((heap()-0)/1e6, "MB")
+	wait := func(n int) {
+		for n > 0 {
+			n -= <-told
+		}
+	}
+	wait(watchers * each)
+	start := cpuTime()
+	n := 0
+	for b.Loop() {
+		of := make([]int, 100)
+		for i := range of {
+			of[i] = (n*100 + i) % users
+		}
+		n++
+		change(of...)
+		wait(100 * watchers * each / users)
+	}
+	b.ReportMetric(float64((cpuTime()-start).Microseconds())/float64(b.N*100), "CPU-µs/change")
+}
+
+// cpuTime is what the process has used of the processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

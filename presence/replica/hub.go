@@ -30,6 +30,8 @@ type hub struct {
 	r *Replica
 	// marks are up to where of each partition everybody was told.
 	marks [store.Partitions]atomic.Pointer[mark]
+	// generations counts, from 1 on, how often a mark got another one.
+	generations atomic.Uint64
 	// owingAll counts the topics that subscriptions to everybody are still to be told of.
 	owingAll atomic.Int64
 	wake     chan struct{} // for resolveLoop
@@ -102,6 +104,7 @@ func newHub(r *Replica) *hub {
 		h.topics[p] = map[string]*topic{}
 		h.marks[p].Store(&mark{})
 	}
+	h.generations.Store(1)
 	return h
 }
 
@@ -264,6 +267,7 @@ func (h *hub) reloaded(old, part *partition) {
 		h.reloadedAll(old, part)
 	}
 	h.marks[p].Store(&mark{part.generation, part.revision})
+	h.generations.Add(1) // after it: who computes a digest in between does so again
 }
 
 // shownIn is the answer about a user who is shown as online, else nil.

@@ -106,34 +106,36 @@ func (s *Subscription) Next(ctx context.Context) (Event, error) {
 
 // take makes the event that is due, if there is one.
 //
-// The marks are read before the states, and a mark is set after everybody was told of the facts before it: so the token never
-// promises more than was told.
+// The token is made before the states are read, of marks that are set after everybody was told of the facts before them: so it
+// never promises more than was told.
 func (s *Subscription) take() (e Event, ok bool) {
 	now := s.r.now()
-	token := s.set.token(&s.r.hub.marks)
+	listing := s.all && s.snapshotAt < store.Partitions
 	switch {
-	case s.all && s.snapshotAt < store.Partitions:
-		if e, ok = s.takeEverybody(token); !ok && !s.bookmark {
-			return e, false
-		}
-	case (s.first || len(s.fresh) > 0) && s.awaited == 0:
-		e = Event{Snapshot: true, Users: append(s.tell(&s.fresh), s.tell(&s.dirty)...), Token: token}
-		s.first = false
-	case (len(s.dirty) > 0 || len(s.changed) > 0) && !s.first && now >= s.at+coalesce:
-		e = Event{Users: s.tell(&s.dirty), Token: token}
-		for _, u := range s.changed {
-			e.Users = append(e.Users, *u)
-		}
-		clear(s.changed)
-		if len(e.Users) == 0 {
-			return e, false // those who had changed were removed
-		}
-	case !s.bookmark || len(s.dirty) > 0 || len(s.changed) > 0: // a bookmark must not overtake changes
+	case listing:
+		ok = s.listable()
+	case s.first || len(s.fresh) > 0:
+		ok = s.awaited == 0
+		e.Snapshot = ok
+	}
+	if !ok && !listing && !s.first {
+		ok = len(s.dirty)+len(s.changed) > 0 && now >= s.at+coalesce
+	}
+	// A bookmark must not overtake changes.
+	if !ok && (!s.bookmark || len(s.dirty)+len(s.changed) > 0 && !listing) {
 		return e, false
 	}
-	if len(e.Users) == 0 && !e.Snapshot {
-		e.Bookmark, e.Token = true, token
+	e.Token = s.set.token(s.r.hub)
+	switch {
+	case ok && listing:
+		s.takeEverybody(&e)
+	case ok:
+		s.takeChanges(&e)
+		if ok = e.Snapshot || len(e.Users) > 0; !ok && !s.bookmark {
+			return e, false // those who had changed were removed, or are not known
+		}
 	}
+	e.Bookmark = !ok
 	if s.waits() {
 		e.Token = s.token // that of before still holds
 	}
@@ -148,6 +150,20 @@ func (s *Subscription) take() (e Event, ok bool) {
 	return e, true
 }
 
+// takeChanges fills in a snapshot of those who were added, or changes. A snapshot has the changes too, as its token says.
+func (s *Subscription) takeChanges(e *Event) {
+	e.Users = make([]store.User, 0, len(s.dirty)+len(s.changed))
+	if e.Snapshot {
+		e.Users = s.tell(e.Users, &s.fresh)
+		s.first = false
+	}
+	e.Users = s.tell(e.Users, &s.dirty)
+	for _, u := range s.changed {
+		e.Users = append(e.Users, *u)
+	}
+	clear(s.changed)
+}
+
 // waits tells whether there is something before the marks that is still to be told, and that no token can say.
 func (s *Subscription) waits() bool {
 	if s.all {
@@ -156,9 +172,8 @@ func (s *Subscription) waits() bool {
 	return s.first || len(s.fresh) > 0
 }
 
-// tell returns the states of members, and empties the list. Those that are not known yet will be told when they are.
-func (s *Subscription) tell(list *[]*member) []store.User {
-	users := make([]store.User, 0, len(*list))
+// tell appends the states of members, and empties the list. Those that are not known yet will be told when they are.
+func (s *Subscription) tell(users []store.User, list *[]*member) []store.User {
 	for _, m := range *list {
 		m.fresh, m.dirty, m.blind = false, false, false
 		u := m.topic.state.Load()
@@ -175,24 +190,26 @@ func (s *Subscription) tell(list *[]*member) []store.User {
 	return users
 }
 
-// takeEverybody makes the next event of a snapshot of everybody online: it waits until each partition was complete once, as who
-// is not in it is not online.
-func (s *Subscription) takeEverybody(token string) (e Event, ok bool) {
+// listable tells whether a snapshot of everybody can be made: each partition was complete once, as who is not in it is not online.
+func (s *Subscription) listable() bool {
 	s.r.mu.RLock()
 	defer s.r.mu.RUnlock()
-	if slices.ContainsFunc(s.r.parts[:], func(p *partition) bool { return p == nil || !p.whole }) {
-		return e, false
-	}
+	return !slices.ContainsFunc(s.r.parts[:], func(p *partition) bool { return p == nil || !p.whole })
+}
+
+// takeEverybody fills in the next event of a snapshot of everybody online. Its token is that of when it began: what changed since is
+// told afterwards.
+func (s *Subscription) takeEverybody(e *Event) {
+	s.r.mu.RLock()
+	defer s.r.mu.RUnlock()
 	if s.snapshotAt == 0 {
 		clear(s.changed) // the snapshot has them
-		s.begun = token  // what changes from here on is told afterwards
+		s.begun = e.Token
 	}
-	e.Snapshot = true
 	for ; s.snapshotAt < store.Partitions && len(e.Users) < snapshotUsers; s.snapshotAt++ {
 		e.Users = s.r.appendOnline(e.Users, s.r.parts[s.snapshotAt])
 	}
-	e.More, e.Token = s.snapshotAt < store.Partitions, s.begun
-	return e, true
+	e.Snapshot, e.More, e.Token = true, s.snapshotAt < store.Partitions, s.begun
 }
 
 // appendOnline appends everybody in a partition who is shown as online. The caller holds mu.
