@@ -16,6 +16,9 @@ const chatHelp = `text                  write to everybody, or to the user or gr
 user;;text            write to a user
 :to USER | :g use G   where the next lines go; :to alone means everybody
 :olu                  who is online
+:watch USER…          show how users are, and when that changes; alone: those who are watched
+:unwatch USER…        no more; alone: nobody any more
+:status STATUS TEXT…  what others see of you: online, away, busy or invisible, and a short text
 :g create G USER…     make a group         :g add G USER…      add members
 :g members G          list the members     :g remove G USER…   remove members
 :g leave G            leave a group        :g delete G         delete it
@@ -23,7 +26,7 @@ user;;text            write to a user
 :all                  show the commands    :q                  log out and quit`
 
 // commandNames are what Tab completes.
-var commandNames = []string{":all", ":g add ", ":g create ", ":g delete ", ":g leave ", ":g members ", ":g remove ", ":g use ", ":history", ":olu", ":q", ":to "}
+var commandNames = []string{":all", ":g add ", ":g create ", ":g delete ", ":g leave ", ":g members ", ":g remove ", ":g use ", ":history", ":olu", ":q", ":status away", ":status busy", ":status invisible", ":status online", ":to ", ":unwatch ", ":watch "}
 
 // obey does what a line that begins with a colon asks for.
 func (v *conversation) obey(ctx context.Context, line string) {
@@ -36,6 +39,12 @@ func (v *conversation) obey(ctx context.Context, line string) {
 		v.p.warn("%s", chatHelp)
 	case ":olu":
 		err = v.listOnline(ctx)
+	case ":watch":
+		err = v.obeyWatch(ctx, words[1:])
+	case ":unwatch":
+		err = v.obeyUnwatch(ctx, words[1:])
+	case ":status":
+		err = v.obeyStatus(ctx, words[1:])
 	case ":history":
 		err = v.showHistory(words[1:])
 	case ":to":

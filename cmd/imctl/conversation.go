@@ -58,7 +58,7 @@ func (v *conversation) converse(ctx context.Context, cfg client.Config) error {
 	cfg.OnMessage = func(ctx context.Context, m client.Message) error { v.received(ctx, m); return nil }
 	cfg.ManualAck = v.hook != nil
 	cfg.OnError = func(err error) { v.p.warn("%s", printable(err.Error())) }
-	cfg.OnState = v.stateChanged
+	cfg.OnState, cfg.OnPresence = v.stateChanged, v.changed
 	dialing, cancel := context.WithTimeout(ctx, v.command.Timeout)
 	defer cancel()
 	var err error
