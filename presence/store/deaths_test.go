@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -20,6 +21,25 @@ func deathsOf(t testing.TB, s *Store, e Epoch) (facts [Partitions][]feed.Fact) {
 		}
 	}
 	return facts
+}
+
+// bury has an epoch die, with all that presence pods do then, which its gateway does not notice.
+func bury(t testing.TB, s *Store, e Epoch, at time.Time) {
+	t.Helper()
+	var reqs []*request
+	for p := range Partitions {
+		reqs = append(reqs, s.deadRequest(p, e, at.UnixMilli(), feed.CauseExpired))
+	}
+	err := s.exchange(context.Background(), reqs...)
+	if err == nil {
+		err = s.reap(context.Background(), e)
+	}
+	if err == nil {
+		err = (&keeper{Store: s}).unmark(context.Background(), e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A reader that judged by its own look at the lease table would differ from one that resumes where it stopped: the death is a

@@ -65,25 +65,6 @@ func openOld(t testing.TB, cfg Config, addrs ...string) *Store {
 	return s
 }
 
-// bury has an epoch die, with all that presence pods do then, which its gateway does not notice.
-func bury(t testing.TB, s *Store, e Epoch, at time.Time) {
-	t.Helper()
-	var reqs []*request
-	for p := range Partitions {
-		reqs = append(reqs, s.deadRequest(p, e, at.UnixMilli(), feed.CauseExpired))
-	}
-	err := s.exchange(context.Background(), reqs...)
-	if err == nil {
-		err = s.reap(context.Background(), e)
-	}
-	if err == nil {
-		err = (&keeper{Store: s}).unmark(context.Background(), e)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // background runs f until the test ends or stop is called, and fails the test if f fails.
 func background(t testing.TB, f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

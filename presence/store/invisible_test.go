@@ -91,16 +91,20 @@ func (l *life) check(what string) {
 	}
 }
 
-// All orders of six steps, each a login or logout, or hiding or showing up.
+// All orders of six and of seven steps, each a login or logout, or hiding or showing up: who hides is connected after six, and
+// not after seven.
 func TestInvisibleUsersCannotBeToldFromOfflineOnes(t *testing.T) {
-	const steps = 6
 	r := startRedis(t)
 	g := startGateway(t, Config{LeaseTTL: 15 * time.Second}, "gw-1", r.Addr)
 	keep(t, g.store)
 	f := follow(t, g.store)
 	var ids, online, hidden []string
-	for order := range 1 << steps {
-		id := fmt.Sprintf("user-%02d", order)
+	for n := range 1<<6 + 1<<7 {
+		steps, order := 6, n
+		if n >= 1<<6 {
+			steps, order = 7, n-1<<6
+		}
+		id := fmt.Sprintf("user-%03d", n)
 		l := &life{t: t, g: g, id: id, seen: &User{ID: id, State: Unknown, Reason: NeverSeen}}
 		story := ""
 		for step := range steps {
