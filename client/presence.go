@@ -53,6 +53,9 @@ type UserPresence struct {
 	User   string `json:"user"`
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"` // only if State is Unknown
+	// Status is StatusOnline, StatusAway or StatusBusy, and Text what the user says about it; only if State is Online.
+	Status Status `json:"status,omitempty"`
+	Text   string `json:"text,omitempty"`
 	// LastSeen is when an offline user's last session ended.
 	LastSeen time.Time `json:"lastSeen,omitzero"`
 	// Devices are those online.
@@ -200,32 +203,9 @@ func (p *Presence) call(ctx context.Context, method, path string, in, out any) e
 }
 
 func (p *Presence) callWith(ctx context.Context, header http.Header, method, path string, in, out any) error {
-	var body io.Reader
-	if data, ok := in.(encodedJSON); ok {
-		body = bytes.NewReader(data)
-	} else if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("ask presence: %w", err)
-		}
-		body = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(p.URL, "/")+path, body)
+	resp, err := p.send(ctx, header, method, path, in)
 	if err != nil {
-		return fmt.Errorf("ask presence: %w", err)
-	}
-	maps.Copy(req.Header, header)
-	req.Header.Set("Authorization", "Bearer "+p.Key)
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	hc := p.HTTP
-	if hc == nil {
-		hc = http.DefaultClient
-	}
-	resp, err := hc.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask presence: %w", err)
+		return err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
@@ -239,6 +219,38 @@ func (p *Presence) callWith(ctx context.Context, header http.Header, method, pat
 		return fmt.Errorf("ask presence: the answer cannot be read: %w", err)
 	}
 	return nil
+}
+
+// send sends a request, whatever is answered.
+func (p *Presence) send(ctx context.Context, header http.Header, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if data, ok := in.(encodedJSON); ok {
+		body = bytes.NewReader(data)
+	} else if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("ask presence: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(p.URL, "/")+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("ask presence: %w", err)
+	}
+	maps.Copy(req.Header, header)
+	req.Header.Set("Authorization", "Bearer "+p.Key)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	hc := p.HTTP
+	if hc == nil {
+		hc = http.DefaultClient
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask presence: %w", err)
+	}
+	return resp, nil
 }
 
 func apiError(resp *http.Response, data []byte) error {

@@ -23,7 +23,7 @@ func examples(t *testing.T) (list []example) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fenced := regexp.MustCompile("(?s)```sh\n(curl .*?)```\n```(?:json|text)\n(.*?)```")
+	fenced := regexp.MustCompile("(?s)```sh\n(curl [^`]*?)```\n```(?:json|text)\n(.*?)```")
 	for _, m := range fenced.FindAllStringSubmatch(string(page), -1) {
 		list = append(list, example{strings.ReplaceAll(m[1], "\\\n", ""), strings.TrimSpace(m[2])})
 	}
@@ -79,6 +79,9 @@ func curl(t *testing.T, command string, variables map[string]string) string {
 	method, target, body, header, stream := "", "", "", http.Header{}, false
 	for i := 1; i < len(words); i++ {
 		switch words[i] {
+		case "-d":
+			i++
+			body = words[i]
 		case "-N":
 			stream = true
 		case "-X":

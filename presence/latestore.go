@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/imcluster/imcluster/api/wire"
+	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -20,6 +21,7 @@ type model interface {
 	Fence(ctx context.Context, epochs []store.Epoch, banPodUIDs []string) (fenced, unknown []store.Epoch, err error)
 	Gateways() []store.Peer
 	externals
+	explainer
 
 	CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (store.Group, error)
 	AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)
@@ -188,4 +190,12 @@ func (l *lateStore) Revoke(ctx context.Context, r store.Revocation, ttl time.Dur
 func (l *lateStore) Reinstate(ctx context.Context, user string) error {
 	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.Reinstate(ctx, user) })
 	return err
+}
+
+func (l *lateStore) Explain(ctx context.Context, user string) (*store.Explanation, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (*store.Explanation, error) { return m.Explain(ctx, user) })
+}
+
+func (l *lateStore) Status(ctx context.Context, user string) (feed.Standing, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (feed.Standing, error) { return m.Status(ctx, user) })
 }

@@ -38,6 +38,9 @@ func (s *Server) publicRoutes() []route {
 		keyed(http.MethodPost, "/v1/groups/{group}/members:remove", s.removeMembers),
 		keyed(http.MethodGet, "/v1/users/{user}/groups", s.listOwnedGroups),
 		keyed(http.MethodDelete, "/v1/users/{user}/groups", s.deleteOwnedGroups),
+		keyed(http.MethodGet, "/v1/users/{user}/status", s.getStatus),
+		keyed(http.MethodPut, "/v1/users/{user}/status", s.setStatus),
+		keyed(http.MethodGet, "/v1/users/{user}/why", s.why),
 		keyed(http.MethodPost, "/v1/users/{user}/disconnect", s.disconnect),
 		keyed(http.MethodDelete, "/v1/users/{user}/disconnect", s.reinstate),
 	}

@@ -220,8 +220,10 @@ func TestWatchThatCannotGoOnBeginsAnew(t *testing.T) {
 // A failure is nobody's going offline: not for who watches, and not for who begins to.
 func TestWatchTakesNobodyOfflineWhileRedisIsPaused(t *testing.T) {
 	redis := testredis.Start(t)
-	s := startService(t, redis.Addr)
-	g := startGateway(t, redis.Addr, "gw-1", "alice")
+	cfg := storeConfig(redis.Addr)
+	cfg.LeaseTTL, cfg.Fresh = 5*time.Second, true // or a busy machine lets it end by itself
+	s := startService(t, redis.Addr, func(c *presence.Config) { c.Store = cfg })
+	g := joinGateway(t, cfg, "gw-1", "alice")
 	s.become(t, []string{"online", "unknown/never_seen"}, "alice", "bob")
 	before := s.watch(t, "", "alice", "bob")
 	before.event(t, "snapshot")

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
 
 	"golang.org/x/term"
+
+	"github.com/imcluster/imcluster/client"
 )
 
 // Colours, as the terminal's own palette has them.
@@ -13,6 +16,7 @@ const (
 	reset    = "\x1b[0m"
 	styleDim = "\x1b[2m"
 	styleBad = "\x1b[31m"
+	styleOn  = "\x1b[32m"
 )
 
 // userColours are those that can be read on light and dark ground.
@@ -35,6 +39,18 @@ func (p *printer) style(code, text string) string {
 func (p *printer) faint(text string) string { return p.style(styleDim, text) }
 
 func (p *printer) bad(text string) string { return p.style(styleBad, text) }
+
+// state returns the state of a user, as wide as the widest.
+func (p *printer) state(s client.State) string {
+	text := fmt.Sprintf("%-7s", s)
+	switch s {
+	case client.Online:
+		return p.style(styleOn, text)
+	case client.Unknown:
+		return p.bad(text)
+	}
+	return p.faint(text)
+}
 
 // user returns the name of a user, always in the same colour.
 func (p *printer) user(id string) string {

@@ -43,6 +43,7 @@ type command struct {
 	Presence presenceCommand `cmd:"" help:"Tell whether users are online, where, and since when."`
 	Hooks    hooksCommand    `cmd:"" help:"Take hooks, as a back end does, and print them."`
 	Watch    watchCommand    `cmd:"" help:"Tell how users are, and then what changes, until Ctrl-C."`
+	Why      whyCommand      `cmd:"" help:"Explain why a user is shown as online, offline or unknown."`
 	Demo     demoCommand     `cmd:"" help:"Show that a platform works: two users on two gateways chat, and presence sees them."`
 	Soak     soakCommand     `cmd:"" help:"Rehearse a rollout: many users chat, and every message must arrive."`
 	Dev      devCommand      `cmd:"" help:"Run a platform in this process, without Kubernetes, until Ctrl-C."`

@@ -112,7 +112,7 @@ func TestMistakes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"onlin", 2, "the commands are chat, send, online, presence, demo, soak, dev, version"},
+		{"onlin", 2, "the commands are chat, send, online, presence, hooks, watch, why, demo, soak, dev, version"},
 		{"presence", 2, "<user>"},
 		{"online --presence-url=localhost:80", 2, "--presence-url"},
 		{"online --api-key-file=/nonexistent", 2, "--api-key-file"},

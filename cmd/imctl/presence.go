@@ -66,11 +66,10 @@ func printUsers(p *printer, users []client.UserPresence, fresh client.Freshness)
 				if i > 0 {
 					user, state = "", ""
 				}
-				device := d.ID
-				if d.Platform != "" {
-					device += " (" + d.Platform + ")"
+				if s := statusText(u.Status, u.Text); s != "" && i == 0 {
+					state += ": " + s
 				}
-				rows = append(rows, []string{user, state, device, d.Gateway, "logged in " + ago(d.LoginTime, fresh.AsOf)})
+				rows = append(rows, []string{user, state, deviceName(d.ID, d.Platform), d.Gateway, "logged in " + ago(d.LoginTime, fresh.AsOf)})
 			}
 		case client.Offline:
 			rows = append(rows, []string{u.User, string(u.State), "-", "-", "last seen " + ago(u.LastSeen, fresh.AsOf)})
