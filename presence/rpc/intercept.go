@@ -113,7 +113,6 @@ func (s *Server) outward(method string, err error) error {
 		{store.ErrInvalidCursor, codes.InvalidArgument, "cursor: is not one that an earlier answer gave; start again without it"},
 		{store.ErrTooManyDevices, codes.ResourceExhausted, "as many devices of the user are online as may be"},
 		{store.ErrTooManyServers, codes.ResourceExhausted, "ServerAddr: as many servers have leases as may be; is it the same whenever the server calls?"},
-		{store.ErrRevoked, codes.PermissionDenied, "the user, or the device, is not let in; it was disconnected"},
 		{store.ErrStoreFull, codes.ResourceExhausted, "the memory of the store is full"},
 		{context.Canceled, codes.Canceled, "the call was cancelled"},
 		{context.DeadlineExceeded, codes.Unavailable, "the store did not answer in time; try again"},

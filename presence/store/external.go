@@ -47,11 +47,15 @@ type External struct {
 	Registry string
 }
 
+// afterRevocations is when users of external servers have their tokens from: revocations are about ours, and who is connected
+// to a server is online there all the same.
+var afterRevocations = time.UnixMilli(1 << 50)
+
 // RegisterExternal makes the session of a device one on an external server, whatever was there before, and renews the
 // server's lease. If it is there already, nothing changes. ErrUnavailable: the outcome is unknown; do it again.
-// ErrTooManyServers, ErrTooManyDevices or ErrRevoked: it was refused.
+// ErrTooManyServers or ErrTooManyDevices: it was refused.
 func (s *Store) RegisterExternal(ctx context.Context, server, user, device string) error {
-	session := Session{User: user, Device: device, Conn: uint64(rand.Uint32())} // tells registrations apart
+	session := Session{User: user, Device: device, Conn: uint64(rand.Uint32()), Issued: afterRevocations}
 	var refused Epoch
 	for range 3 {
 		epoch, err := s.externals.lease(ctx, server, externalCall{refused: refused})
@@ -70,8 +74,6 @@ func (s *Store) RegisterExternal(ctx context.Context, server, user, device strin
 			return fmt.Errorf("register session of an external server: %w", err)
 		}
 		switch reply {
-		case "R":
-			return ErrRevoked
 		case "T":
 			return ErrTooManyDevices
 		case "X": // another pod was told that the server has started anew

@@ -159,6 +159,19 @@ func TestPodsAgreeOnTheLease(t *testing.T) {
 	}
 }
 
+// Revocations are about tokens of ours. They do not make anybody offline who is connected elsewhere.
+func TestRevokedUsersMayBeOnExternalServers(t *testing.T) {
+	t.Parallel()
+	r := testredis.Start(t)
+	s := openStore(t, Config{}, r.Addr)
+	externalOnline(t, s, "chat-7", "alice", "web")
+	if err := s.Revoke(t.Context(), Revocation{User: "alice"}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	externalOnline(t, s, "chat-7", "alice", "tv")
+	wantWhere(t, s, "alice", "[tv@chat-7 web@chat-7]")
+}
+
 func TestLateOfflineSparesWhoMoved(t *testing.T) {
 	t.Parallel()
 	r := testredis.Start(t)
