@@ -166,18 +166,20 @@ func TestGroupsAndUsersOfAllKindsInThePath(t *testing.T) {
 
 func TestGroupErrorsAreTold(t *testing.T) {
 	for _, tc := range []struct {
-		err    error
-		status int
-		code   string
+		target, body string
+		err          error
+		status       int
+		code         string
 	}{
-		{store.ErrNoGroup, 404, "group_not_found"},
-		{store.ErrGroupExists, 409, "group_exists"},
-		{store.ErrTooManyMembers, 400, "too_many_members"},
-		{errors.New("a bug"), 500, "internal"},
+		{"/v1/groups", `{"group":"g"}`, store.ErrGroupExists, 409, "group_exists"},
+		{"/v1/groups", `{"group":"g"}`, store.ErrTooManyMembers, 400, "too_many_members"},
+		{"/v1/groups", `{"group":"g"}`, errors.New("a bug"), 500, "internal"},
+		{"/v1/groups/g/members:add", `{"users":["u"]}`, store.ErrNoGroup, 404, "group_not_found"},
+		{"/v1/groups/g/members:add", `{"users":["u"]}`, store.ErrTooManyMembers, 400, "too_many_members"},
+		{"/v1/groups/g/members:add", `{"users":["u"]}`, errors.New("a bug"), 500, "internal"},
 	} {
 		s := newTestServer(t, &fakeModel{err: fmt.Errorf("change: %w", tc.err)})
-		checkError(t, request{"POST", "/v1/groups", "api", "", `{"group":"g"}`, nil}.do(t, s.publicHandler()), tc.status, tc.code, "")
-		checkError(t, request{"POST", "/v1/groups/g/members:add", "api", "", `{"users":["u"]}`, nil}.do(t, s.publicHandler()), tc.status, tc.code, "")
+		checkError(t, request{"POST", tc.target, "api", "", tc.body, nil}.do(t, s.publicHandler()), tc.status, tc.code, "")
 	}
 	s := newTestServer(t, &fakeModel{err: store.ErrInvalidCursor})
 	checkError(t, request{"GET", "/v1/groups/g/members?cursor=x", "api", "", "", nil}.do(t, s.publicHandler()), 400, "invalid_argument", "cursor")

@@ -63,6 +63,13 @@ func pathGroup(r *http.Request) (string, error) {
 	return id, checkGroup("group", id)
 }
 
+// groupRequest is the body of POST /v1/groups.
+type groupRequest struct {
+	Group   string   `json:"group"`
+	Owner   *string  `json:"owner"`
+	Members []string `json:"members"`
+}
+
 func (s *Server) createGroup(w http.ResponseWriter, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
@@ -71,11 +78,7 @@ func (s *Server) createGroup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var q struct {
-		Group   string   `json:"group"`
-		Owner   *string  `json:"owner"`
-		Members []string `json:"members"`
-	}
+	var q groupRequest
 	if err := parseObject(body, &q, `{"group":"team","members":["alice"]}`); err != nil {
 		return err
 	}
@@ -260,6 +263,11 @@ func (s *Server) removeMembers(w http.ResponseWriter, r *http.Request) error {
 	return s.respondGroup(w, r, "remove", g, err)
 }
 
+// membersRequest is the body of requests to add or remove members.
+type membersRequest struct {
+	Users []string `json:"users"`
+}
+
 // memberChange reads a request to add or remove members.
 func (s *Server) memberChange(w http.ResponseWriter, r *http.Request) (group string, users []string, err error) {
 	if _, err := parameters(r); err != nil {
@@ -272,9 +280,7 @@ func (s *Server) memberChange(w http.ResponseWriter, r *http.Request) (group str
 	if err != nil {
 		return "", nil, err
 	}
-	var q struct {
-		Users []string `json:"users"`
-	}
+	var q membersRequest
 	if err := parseObject(body, &q, `{"users":["alice"]}`); err != nil {
 		return "", nil, err
 	}

@@ -1,12 +1,14 @@
 package presence_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/imcluster/imcluster/internal/telemetry"
 	"github.com/imcluster/imcluster/presence"
 	"github.com/imcluster/imcluster/presence/feed"
+	"github.com/imcluster/imcluster/presence/internal/contract"
 	"github.com/imcluster/imcluster/presence/store"
 )
 
@@ -62,7 +65,8 @@ func startService(t testing.TB, address string, change ...func(*presence.Config)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	transport := &http.Transport{}
-	svc := &service{Server: s, Presence: client.Presence{URL: "http://" + s.Addr().String(), Key: "api", HTTP: &http.Client{Transport: transport}}}
+	checked := documented{transport, document(t), t}
+	svc := &service{Server: s, Presence: client.Presence{URL: "http://" + s.Addr().String(), Key: "api", HTTP: &http.Client{Transport: checked}}}
 	svc.stop = func() error {
 		cancel()
 		err := <-ended
@@ -224,4 +228,58 @@ func get(t *testing.T, url string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+// document is the OpenAPI document of the public API.
+var loadDocument = sync.OnceValues(func() (*contract.Document, error) {
+	data, err := os.ReadFile("openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	return contract.Load(data)
+})
+
+func document(t testing.TB) *contract.Document {
+	t.Helper()
+	doc, err := loadDocument()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// documented fails the test when an answer is not as the document has it.
+type documented struct {
+	next http.RoundTripper
+	doc  *contract.Document
+	tb   testing.TB
+}
+
+func (d documented) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if r.GetBody != nil { // else it is a stream
+		copied, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		if body, err = io.ReadAll(copied); err != nil {
+			return nil, err
+		}
+	}
+	resp, err := d.next.RoundTrip(r)
+	if err != nil || r.GetBody == nil && r.Body != nil || !strings.HasPrefix(r.URL.Path, "/v1/") {
+		return resp, err
+	}
+	var answer []byte
+	if resp.Header.Get("Content-Type") == "application/json" {
+		if answer, err = io.ReadAll(resp.Body); err != nil {
+			return nil, err
+		}
+		_ = resp.Body.Close()
+		resp.Body = io.NopCloser(bytes.NewReader(answer))
+	}
+	if err := d.doc.Check(r, body, resp.StatusCode, resp.Header, answer); err != nil {
+		d.tb.Error(err)
+	}
+	return resp, nil
 }

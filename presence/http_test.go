@@ -42,6 +42,9 @@ func (f *fakeModel) Users(_ context.Context, ids []string) ([]store.User, time.T
 		case strings.HasPrefix(id, "on"):
 			u.State, u.Reason = store.Online, ""
 			u.Devices = []store.Device{{ID: "phone", Platform: "ios", Gateway: "gw-1", LoginTime: loginTime}}
+			if id == "onbusy" {
+				u.Status, u.Text = "busy", "in a meeting"
+			}
 		case strings.HasPrefix(id, "off"):
 			u.State, u.Reason, u.LastSeen = store.Offline, "", loginTime.Truncate(time.Second)
 		}
@@ -101,6 +104,9 @@ type answer struct {
 
 func (q request) do(t *testing.T, h http.Handler) answer {
 	t.Helper()
+	if path := q.target; strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/1.1/") {
+		h = document(t).Handler(h, func(err error) { t.Error(err) })
+	}
 	server := httptest.NewServer(h)
 	defer server.Close()
 	r, err := http.NewRequestWithContext(t.Context(), q.method, server.URL+q.target, strings.NewReader(q.body))

@@ -147,6 +147,11 @@ func (l *LeanCloud) authentic(h http.Header) bool {
 // briefLists holds what is known of the users of requests.
 var briefLists = sync.Pool{New: func() any { return new([]replica.Brief) }}
 
+// peersRequest is the body of getOnOffStatus.
+type peersRequest struct {
+	PeerIDs *[]*string `json:"peerIds"`
+}
+
 // parsePeers reads {"peerIds":["…",…]} and appends the ids to ids; they share the memory of the body. Other members are
 // ignored, as functions ignore parameters that they do not know.
 func parsePeers(ids []string, body string) ([]string, error) {
@@ -156,9 +161,7 @@ func parsePeers(ids []string, body string) ([]string, error) {
 	if ids, ok := parsePlainList(ids, body, `"peerIds"`); ok {
 		return ids, nil
 	}
-	var request struct {
-		PeerIDs *[]*string `json:"peerIds"`
-	}
+	var request peersRequest
 	err := json.Unmarshal([]byte(body), &request)
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return nil, &leanError{http.StatusBadRequest, leanInvalidJSON, "the body is not JSON: " + err.Error()}

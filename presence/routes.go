@@ -44,6 +44,9 @@ func (s *Server) publicRoutes() []route {
 		keyed(http.MethodPost, "/v1/users/{user}/disconnect", s.disconnect),
 		keyed(http.MethodDelete, "/v1/users/{user}/disconnect", s.reinstate),
 	}
+	routes = append(routes,
+		open(http.MethodGet, "/openapi.json", serveOpenAPIJSON),
+		open(http.MethodGet, "/openapi.yaml", serveOpenAPIYAML))
 	if s.cfg.LeanCloud.AppID != "" {
 		for _, path := range []string{"/1.1/functions/getOnOffStatus", "/1.1/call/getOnOffStatus"} {
 			routes = append(routes, open(http.MethodPost, path, s.getOnOffStatus), open(http.MethodOptions, path, allowBrowser))

@@ -117,6 +117,11 @@ func (w *watching) fold(t *testing.T, e sse) {
 	if e.hasID {
 		w.token = e.id
 	}
+	if schema := map[string]string{"snapshot": "PresenceEvent", "change": "PresenceEvent", "bookmark": "Bookmark"}[e.kind]; schema != "" {
+		if err := document(t).CheckSchema(schema, []byte(e.data)); err != nil {
+			t.Error(err)
+		}
+	}
 	if e.kind != "snapshot" && e.kind != "change" {
 		return
 	}
