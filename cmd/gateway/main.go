@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"google.golang.org/grpc/resolver/dns"
 
 	"github.com/imcluster/imcluster/gateway"
 	"github.com/imcluster/imcluster/internal/cli"
@@ -92,6 +93,9 @@ func (c *command) Run(ctx context.Context) error {
 	}
 	cfg.Logger, cfg.Meters, cfg.Tracers, cfg.MetricsHandler = logger, tel.Meters(), tel.Tracers(), tel.Handler()
 	heap.Let()
+	// A rollout of presence replaces all of its pods within seconds. Looking for the new ones only every 30 s, which is gRPC's own
+	// pace, would leave clients without news for so long.
+	dns.SetMinResolutionInterval(5 * time.Second)
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return &cli.ConfigError{Err: err}
