@@ -32,7 +32,6 @@ type fakeRedis struct {
 	live    map[feed.Epoch]store.Peer
 	settled bool
 	down    bool   // nothing can be read
-	queries int    // users asked for
 	answer  func() // called when Users has its answer, before it returns
 	conns   uint64
 	deaf    *Replica // hears nothing from the feed
@@ -213,12 +212,6 @@ func (r *fakeRedis) setDown(down bool) {
 	r.down = down
 }
 
-func (r *fakeRedis) asked() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.queries
-}
-
 func (r *fakeRedis) table() store.TableView {
 	return store.TableView{Present: true, Settled: r.settled, Live: maps.Clone(r.live)}
 }
@@ -230,7 +223,6 @@ func (r *fakeRedis) Users(_ context.Context, ids []string) (users []store.User, 
 	r.mu.Lock()
 	users = make([]store.User, len(ids))
 	table := r.table()
-	r.queries += len(ids)
 	for i, id := range ids {
 		p := r.parts[store.Partition(id)]
 		users[i] = store.User{ID: id, State: store.Unknown, Reason: store.Unavailable}

@@ -193,7 +193,7 @@ func (h *hub) set(t *topic, u *store.User, fact bool) {
 	changed := was == nil || !same(was, u)
 	if changed {
 		t.state.Store(u)
-	} else if !t.owing && !(fact && t.blind) {
+	} else if !t.owing && (!fact || !t.blind) {
 		return
 	}
 	t.owing, t.blind = false, t.blind && !fact

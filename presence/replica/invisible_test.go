@@ -76,9 +76,7 @@ func TestInvisibleUserIsAsOneWhoIsOffline(t *testing.T) {
 		all := &client{sub: everybody, known: map[string]store.User{}}
 		all.drain(t.Context())
 		for _, e := range all.events {
-			for _, u := range e.Users {
-				seen.Resumed = append(seen.Resumed, u)
-			}
+			seen.Resumed = append(seen.Resumed, e.Users...)
 		}
 		page, err := one.Online(t.Context(), "", 10)
 		if err != nil {

@@ -127,7 +127,8 @@ func (s *userSet) token(h *hub) string {
 	if at := h.generations.Load(); at != s.knownAt {
 		s.known, s.knownAt = s.digest(s.marks(&h.marks)), at
 	}
-	b := append(s.scratch[:0], tokenVersion)
+	b := s.scratch[:0]
+	b = append(b, tokenVersion)
 	b = binary.BigEndian.AppendUint64(b, s.known)
 	if s.all {
 		for p := range h.marks {
