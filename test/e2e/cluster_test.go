@@ -173,37 +173,48 @@ func eventually(t *testing.T, timeout time.Duration, check func() error) {
 // forward makes a port of a pod reachable on this machine, and returns its address. It ends with the test or the pod.
 func forward(t *testing.T, pod *corev1.Pod, port int) string {
 	t.Helper()
-	transport, upgrader, err := spdy.RoundTripperFor(cluster.config)
+	addr, stop, err := tunnel(pod, port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := url.Parse(cluster.config.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	host.Path = fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/portforward", pod.Namespace, pod.Name)
-	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, host)
-	ready, stop, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	fw, err := portforward.New(dialer, []string{fmt.Sprintf("0:%d", port)}, stop, ready, io.Discard, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { done <- fw.ForwardPorts() }()
 	t.Cleanup(func() {
-		close(stop)
-		if err := <-done; err != nil {
+		if err := stop(); err != nil {
 			t.Logf("forward %s:%d ended: %v", pod.Name, port, err)
 		}
 	})
+	return addr
+}
+
+// tunnel leads from a port of this machine to one of a pod until stop is called, which says why it ended before.
+func tunnel(pod *corev1.Pod, port int) (addr string, stop func() error, err error) {
+	transport, upgrader, err := spdy.RoundTripperFor(cluster.config)
+	if err != nil {
+		return "", nil, err
+	}
+	host, err := url.Parse(cluster.config.Host)
+	if err != nil {
+		return "", nil, err
+	}
+	host.Path = fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/portforward", pod.Namespace, pod.Name)
+	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, host)
+	ready, closed, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	fw, err := portforward.New(dialer, []string{fmt.Sprintf("0:%d", port)}, closed, ready, io.Discard, io.Discard)
+	if err != nil {
+		return "", nil, err
+	}
+	go func() { done <- fw.ForwardPorts() }()
+	stop = func() error {
+		close(closed)
+		return <-done
+	}
 	select {
 	case <-ready:
 	case err := <-done:
-		done <- err
-		t.Fatalf("forward %s:%d: %v", pod.Name, port, err)
+		return "", nil, fmt.Errorf("forward %s:%d: %w", pod.Name, port, err)
 	}
 	ports, err := fw.GetPorts()
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, errors.Join(err, stop())
 	}
-	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local)
+	return fmt.Sprintf("127.0.0.1:%d", ports[0].Local), stop, nil
 }

@@ -1,15 +1,11 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,103 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
-
-// timeline records what a reader of presence sees of some users, ten times a second.
-type timeline struct {
-	p     *platform
-	users []string
-	start time.Time
-	stop  context.CancelFunc
-	done  chan struct{}
-	looks atomic.Int64
-
-	mu   sync.Mutex
-	seen []moment
-}
-
-// moment is a change of what the reader sees.
-type moment struct {
-	at     time.Duration
-	states string
-}
-
-// watch starts a timeline; its changes are logged when the test ends.
-func (p *platform) watch(users ...string) *timeline {
-	ctx, stop := context.WithCancel(p.t.Context())
-	tl := &timeline{p: p, users: users, start: time.Now(), stop: stop, done: make(chan struct{})}
-	go tl.run(ctx)
-	return tl
-}
-
-func (tl *timeline) run(ctx context.Context) {
-	defer close(tl.done)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var states []string
-		answers, err := tl.p.ask(ctx, tl.users...)
-		for _, user := range tl.users {
-			state := answers[user].State
-			if err != nil {
-				state = "no answer"
-			}
-			states = append(states, user+"="+state)
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		tl.add(strings.Join(states, " "))
-		tl.looks.Add(1)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (tl *timeline) add(states string) {
-	tl.mu.Lock()
-	defer tl.mu.Unlock()
-	if n := len(tl.seen); n == 0 || tl.seen[n-1].states != states {
-		tl.seen = append(tl.seen, moment{at: time.Since(tl.start), states: states})
-	}
-}
-
-// mark notes an event of the test in the timeline.
-func (tl *timeline) mark(what string) { tl.add("-- " + what + " --") }
-
-// end takes a last look, stops the timeline, logs it, and returns it.
-func (tl *timeline) end() []moment {
-	if tl.stop != nil {
-		looks := tl.looks.Load()
-		eventually(tl.p.t, time.Minute, func() error {
-			if tl.looks.Load() < looks+2 {
-				return errors.New("the reader does not look any more")
-			}
-			return nil
-		})
-		tl.stop()
-		<-tl.done
-		tl.stop = nil
-		for _, m := range tl.seen {
-			tl.p.t.Logf("%7.1fs  %s", m.at.Seconds(), m.states)
-		}
-	}
-	return tl.seen
-}
-
-// never fails the test if the reader ever saw one of the users in the state.
-func (tl *timeline) never(state string, users ...string) {
-	tl.p.t.Helper()
-	for _, m := range tl.end() {
-		for _, user := range users {
-			if strings.Contains(m.states+" ", user+"="+state+" ") {
-				tl.p.t.Errorf("at %.1f s a reader saw %s", m.at.Seconds(), m.states)
-			}
-		}
-	}
-}
 
 // process returns the pid, on this machine, of the program in a pod. It finds it by the pod's UID in its cgroup, so it
 // needs nodes that are processes of this machine, as those of the local cluster and of kind on Linux are.
@@ -150,15 +49,23 @@ func signal(t *testing.T, pid int, sig syscall.Signal) {
 	}
 }
 
-// crash is a platform with alice on one gateway and bob on another.
-func crash(t *testing.T, name string) (p *platform, alice, bob *corev1.Pod) {
+// crash is a platform with a receiver of hooks, alice on one gateway and bob on another.
+type crash struct {
+	*platform
+	alice *socket
+	// victim is the gateway of alice, other that of bob.
+	victim, other *corev1.Pod
+}
+
+func newCrash(t *testing.T, name string) *crash {
 	t.Helper()
-	p = start(t, newIMCluster(namespace(t), name))
+	p := startHooked(t, newIMCluster(namespace(t), name))
 	gateways := p.pods("gateway")
 	if len(gateways) != 2 {
 		t.Fatalf("%d gateway pods run, want 2", len(gateways))
 	}
-	login(t, forward(t, gateways[0], 8080), "alice").hold()
+	alice := login(t, forward(t, gateways[0], 8080), "alice")
+	alice.hold()
 	login(t, forward(t, gateways[1], 8080), "bob").hold()
 	// Carol, who never was there, is known to be nobody only once everybody could have been found.
 	p.waitState(settled, map[string]string{"alice": "online", "bob": "online"})
@@ -169,39 +76,45 @@ func crash(t *testing.T, name string) (p *platform, alice, bob *corev1.Pod) {
 		}
 		return err
 	})
-	return p, gateways[0], gateways[1]
+	return &crash{p, alice, gateways[0], gateways[1]}
 }
+
+// is says how alice and bob are.
+func is(alice, bob string) map[string]string { return map[string]string{"alice": alice, "bob": bob} }
 
 // bound is how long after a crash its users may still be shown online: max(2 s, grace) + 0.5 s, and what this test
 // needs to look.
 const bound = 10500*time.Millisecond + 2*time.Second
 
 func TestGatewayKilledTakesOnlyItsUsersOffline(t *testing.T) {
-	p, victim, _ := crash(t, "killed")
-	tl := p.watch("alice", "bob")
+	c := newCrash(t, "killed")
+	tl := c.watch("alice", "bob")
 	tl.mark("kill -9 of the gateway of alice")
-	signal(t, process(t, victim, "gateway"), syscall.SIGKILL)
-	p.waitState(bound, map[string]string{"alice": "offline", "bob": "online"})
+	signal(t, process(t, c.victim, "gateway"), syscall.SIGKILL)
+	tl.until(bound, is("offline", "online"), observers...)
+	tl.converge(c.other, is("offline", "online"))
 	tl.never("offline", "bob")
+	tl.never("unknown", "alice", "bob")
 }
 
 func TestGatewayPodForceDeletedTakesOnlyItsUsersOffline(t *testing.T) {
-	p, victim, _ := crash(t, "deleted")
-	tl := p.watch("alice", "bob")
+	c := newCrash(t, "deleted")
+	tl := c.watch("alice", "bob")
 	tl.mark("kubectl delete pod --force --grace-period=0")
-	if err := cluster.Delete(t.Context(), victim, client.GracePeriodSeconds(0)); err != nil {
+	if err := cluster.Delete(t.Context(), c.victim, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	p.waitState(bound, map[string]string{"alice": "offline", "bob": "online"})
+	tl.until(bound, is("offline", "online"), observers...)
+	tl.converge(c.other, is("offline", "online"))
 	tl.never("offline", "bob")
+	tl.never("unknown", "alice", "bob")
 }
 
-// TestGatewayPodDeletedMovesItsUsers is the polite end: alice is asked to reconnect, does so, and no reader sees her go.
+// TestGatewayPodDeletedMovesItsUsers is the polite end: alice is asked to reconnect, does so, and nobody sees her go.
 func TestGatewayPodDeletedMovesItsUsers(t *testing.T) {
-	p := start(t, newIMCluster(namespace(t), "moved"))
+	p := startHooked(t, newIMCluster(namespace(t), "moved"))
 	gateways := p.pods("gateway")
 	alice := login(t, forward(t, gateways[0], 8080), "alice")
-	p.waitState(settled, map[string]string{"alice": "online"})
 	tl := p.watch("alice")
 	tl.mark("kubectl delete pod, the gateway of alice")
 	if err := cluster.Delete(t.Context(), gateways[0]); err != nil {
@@ -211,7 +124,7 @@ func TestGatewayPodDeletedMovesItsUsers(t *testing.T) {
 	if err != nil || asked["type"] != "31" {
 		t.Fatalf("alice got %v (%v), want RECONNECT", asked, err)
 	}
-	tl.mark(fmt.Sprintf("alice is asked to reconnect after %v ms, and does", asked["delayMs"]))
+	tl.mark("alice is asked to reconnect after %v ms, and does", asked["delayMs"])
 	delay, _ := asked["delayMs"].(float64)
 	wait(t, time.Duration(delay)*time.Millisecond)
 	alice.conn.Close()
@@ -223,79 +136,112 @@ func TestGatewayPodDeletedMovesItsUsers(t *testing.T) {
 		return nil
 	})
 	p.waitReady()
+	tl.converge(gateways[1], map[string]string{"alice": "online"})
 	tl.never("offline", "alice")
 	tl.never("unknown", "alice")
 }
 
 func TestGatewayPausedIsTakenOverAndComesBack(t *testing.T) {
-	p, victim, other := crash(t, "paused")
-	pid := process(t, victim, "gateway")
-	tl := p.watch("alice", "bob")
-	tl.mark("SIGSTOP of the gateway of alice")
+	c := newCrash(t, "paused")
+	pid := process(t, c.victim, "gateway")
+	tl := c.watch("alice", "bob")
+	tl.mark("SIGSTOP of the gateway of alice for 60 s")
+	stopped := time.Now()
 	signal(t, pid, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-	p.waitState(40*time.Second, map[string]string{"alice": "offline", "bob": "online"})
+	tl.until(40*time.Second, is("offline", "online"), observers...)
 	tl.mark("alice logs in on the other gateway")
-	login(t, forward(t, other, 8080), "alice").hold()
-	p.waitState(5*time.Second, map[string]string{"alice": "online"})
+	login(t, forward(t, c.other, 8080), "alice").hold()
+	tl.until(5*time.Second, is("online", "online"), observers...)
+	wait(t, time.Minute-time.Since(stopped))
 	tl.mark("SIGCONT")
+	resumed := tl.length()
 	signal(t, pid, syscall.SIGCONT)
 	eventually(t, 30*time.Second, func() error {
-		answers, err := p.ask(t.Context(), "alice")
+		answers, err := c.ask(t.Context(), "alice")
 		if err != nil {
 			return err
 		}
-		if d := answers["alice"].Devices; len(d) != 1 || d[0].Gateway != other.Name {
-			return fmt.Errorf("devices of alice are %+v, want one on %s", d, other.Name)
+		if d := answers["alice"].Devices; len(d) != 1 || d[0].Gateway != c.other.Name {
+			return fmt.Errorf("devices of alice are %+v, want one on %s", d, c.other.Name)
 		}
 		return nil
 	})
+	wait(t, 5*time.Second) // it comes back under a new epoch, and must not take anything from anybody
+	tl.converge(c.other, is("online", "online"))
 	tl.never("offline", "bob")
+	tl.never("unknown", "alice", "bob")
+	tl.neverAfter(resumed, observers, "offline", "alice")
 }
 
 func TestRedisStoppedFor30SecondsTakesNobodyOffline(t *testing.T) {
-	p, _, _ := crash(t, "redisstop")
-	pid := process(t, p.pods("redis")[0], "redis-server")
-	tl := p.watch("alice", "bob")
+	c := newCrash(t, "redisstop")
+	pid := process(t, c.pods("redis")[0], "redis-server")
+	tl := c.watch("alice", "bob")
 	tl.mark("SIGSTOP of Redis for 30 s")
 	signal(t, pid, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-	p.waitState(10*time.Second, map[string]string{"alice": "unknown", "bob": "unknown"})
+	tl.until(10*time.Second, is("unknown", "unknown"), byQuery)
 	wait(t, 30*time.Second)
 	tl.mark("SIGCONT")
 	signal(t, pid, syscall.SIGCONT)
-	p.waitState(10*time.Second, map[string]string{"alice": "online", "bob": "online"})
+	tl.until(10*time.Second, is("online", "online"), observers...)
+	tl.converge(c.other, is("online", "online"))
 	tl.never("offline", "alice", "bob")
+	tl.neverAfter(0, []string{byWatch, byHook}, "unknown", "alice", "bob")
 }
 
 func TestRedisPodDeletedTakesNobodyOffline(t *testing.T) {
-	p, _, _ := crash(t, "redisgone")
-	tl := p.watch("alice", "bob")
+	c := newCrash(t, "redisgone")
+	tl := c.watch("alice", "bob")
 	tl.mark("kubectl delete pod of Redis, which keeps its data in memory only")
-	if err := cluster.Delete(t.Context(), p.pods("redis")[0]); err != nil {
+	if err := cluster.Delete(t.Context(), c.pods("redis")[0]); err != nil {
 		t.Fatal(err)
 	}
-	p.waitState(10*time.Second, map[string]string{"alice": "unknown", "bob": "unknown"})
-	p.waitState(time.Minute, map[string]string{"alice": "online", "bob": "online"})
+	tl.until(10*time.Second, is("unknown", "unknown"), byQuery)
+	tl.until(time.Minute, is("online", "online"), observers...)
+	tl.converge(c.other, is("online", "online"))
 	tl.never("offline", "alice", "bob")
+	tl.neverAfter(0, []string{byWatch, byHook}, "unknown", "alice", "bob")
 }
 
 func TestRedisFlushedTakesNobodyOffline(t *testing.T) {
-	p, _, _ := crash(t, "flushed")
+	c := newCrash(t, "flushed")
 	secret := &corev1.Secret{}
-	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: p.key.Namespace, Name: p.key.Name + "-redis-auth"}, secret); err != nil {
+	if err := cluster.Get(t.Context(), client.ObjectKey{Namespace: c.key.Namespace, Name: c.key.Name + "-redis-auth"}, secret); err != nil {
 		t.Fatal(err)
 	}
-	tl := p.watch("alice", "bob")
+	tl := c.watch("alice", "bob")
 	tl.mark("FLUSHALL")
-	if _, err := kubectl(t.Context(), "-n", p.key.Namespace, "exec", p.pods("redis")[0].Name, "--",
+	if _, err := kubectl(t.Context(), "-n", c.key.Namespace, "exec", c.pods("redis")[0].Name, "--",
 		"redis-cli", "-a", string(secret.Data["current"]), "FLUSHALL"); err != nil {
 		t.Fatal(err)
 	}
-	p.waitState(10*time.Second, map[string]string{"alice": "online", "bob": "online"})
+	tl.until(10*time.Second, is("online", "online"), observers...)
 	wait(t, 5*time.Second)
-	p.waitState(time.Second, map[string]string{"alice": "online", "bob": "online"})
+	tl.until(time.Second, is("online", "online"), observers...)
+	tl.converge(c.other, is("online", "online"))
 	tl.never("offline", "alice", "bob")
+	tl.neverAfter(0, []string{byWatch, byHook}, "unknown", "alice", "bob")
+}
+
+// TestPresencePodKilledIsNotNoticed kills the pod that the query and the watch are connected to, and that tells the receiver of
+// half of the users.
+func TestPresencePodKilledIsNotNoticed(t *testing.T) {
+	c := newCrash(t, "presencekilled")
+	tl := c.watch("alice", "bob")
+	pod := tl.watches.behind(t)
+	if query := tl.queries.behind(t); query.UID != pod.UID {
+		t.Fatalf("the query asks %s, the watch %s", query.Name, pod.Name)
+	}
+	tl.mark("kill -9 of the presence pod that answers")
+	signal(t, process(t, pod, "presence"), syscall.SIGKILL)
+	tl.mark("alice closes her connection")
+	c.alice.conn.Close()
+	tl.until(bound, is("offline", "online"), observers...)
+	tl.converge(c.other, is("offline", "online"))
+	tl.never("offline", "bob")
+	tl.never("unknown", "alice", "bob")
 }
 
 // wait lets a fault last.

@@ -88,13 +88,20 @@ func (p *platform) waitReady() {
 // pods returns the pods of a component that run and are not being deleted, oldest first.
 func (p *platform) pods(component string) []*corev1.Pod {
 	p.t.Helper()
-	list := &corev1.PodList{}
-	if err := cluster.List(p.t.Context(), list, client.InNamespace(p.key.Namespace), client.MatchingLabels{
-		"app.kubernetes.io/instance": p.key.Name, "app.kubernetes.io/component": component,
-	}); err != nil {
+	pods, err := p.podsOf(p.t.Context(), component)
+	if err != nil {
 		p.t.Fatal(err)
 	}
-	var pods []*corev1.Pod
+	return pods
+}
+
+func (p *platform) podsOf(ctx context.Context, component string) (pods []*corev1.Pod, err error) {
+	list := &corev1.PodList{}
+	if err := cluster.List(ctx, list, client.InNamespace(p.key.Namespace), client.MatchingLabels{
+		"app.kubernetes.io/instance": p.key.Name, "app.kubernetes.io/component": component,
+	}); err != nil {
+		return nil, err
+	}
 	for i := range list.Items {
 		if pod := &list.Items[i]; pod.DeletionTimestamp == nil && pod.Status.Phase == corev1.PodRunning {
 			pods = append(pods, pod)
@@ -103,7 +110,7 @@ func (p *platform) pods(component string) []*corev1.Pod {
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
-	return pods
+	return pods, nil
 }
 
 // answer is what presence says of one user.
@@ -121,11 +128,16 @@ type answer struct {
 
 // ask queries presence for users.
 func (p *platform) ask(ctx context.Context, users ...string) (map[string]answer, error) {
+	return p.askAt(ctx, p.presence, users...)
+}
+
+// askAt queries the presence pod at an address.
+func (p *platform) askAt(ctx context.Context, addr string, users ...string) (map[string]answer, error) {
 	body, err := json.Marshal(map[string][]string{"users": users})
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.presence+"/v1/presence:batchGet", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/v1/presence:batchGet", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
