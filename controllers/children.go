@@ -12,23 +12,33 @@ import (
 	"github.com/imcluster/imcluster/controllers/naming"
 )
 
-// childKind is a kind of objects that an IMCluster can have, with the components that can have one.
+// childKind is a kind of objects that an IMCluster can have, with what they can be called.
 type childKind struct {
-	kind       string
-	empty      func() client.Object
-	components []naming.Component
+	kind  string
+	empty func() client.Object
+	names []func(imcluster string) string
 }
 
-// childKinds are all kinds of children but Secrets. Since names are fixed by component, this is also the
+// of returns the names of objects of which each component has one.
+func of(components ...naming.Component) []func(imcluster string) string {
+	names := make([]func(string) string, len(components))
+	for i, component := range components {
+		names[i] = func(imcluster string) string { return naming.Object(imcluster, component) }
+	}
+	return names
+}
+
+// childKinds are all kinds of children but Secrets. Since names are fixed, this is also the
 // list of all children that can exist: nothing ever has to be searched for.
 var childKinds = []childKind{
-	{"Deployment", func() client.Object { return &appsv1.Deployment{} }, []naming.Component{naming.Redis, naming.Presence, naming.Gateway}},
-	{"Service", func() client.Object { return &corev1.Service{} }, []naming.Component{naming.Redis, naming.Presence, naming.Gateway}},
-	{"ServiceAccount", func() client.Object { return &corev1.ServiceAccount{} }, []naming.Component{naming.Redis, naming.Presence, naming.Gateway}},
-	{"PodDisruptionBudget", func() client.Object { return &policyv1.PodDisruptionBudget{} }, []naming.Component{naming.Presence, naming.Gateway}},
-	{"Ingress", func() client.Object { return &networkingv1.Ingress{} }, []naming.Component{naming.Gateway}},
-	{"ConfigMap", func() client.Object { return &corev1.ConfigMap{} }, []naming.Component{naming.Redis}},
-	{"PersistentVolumeClaim", func() client.Object { return &corev1.PersistentVolumeClaim{} }, []naming.Component{naming.Redis}},
+	{"Deployment", func() client.Object { return &appsv1.Deployment{} }, of(naming.Redis, naming.Presence, naming.Gateway)},
+	{"Service", func() client.Object { return &corev1.Service{} },
+		append(of(naming.Redis, naming.Presence, naming.Gateway), naming.PresenceGRPC)},
+	{"ServiceAccount", func() client.Object { return &corev1.ServiceAccount{} }, of(naming.Redis, naming.Presence, naming.Gateway)},
+	{"PodDisruptionBudget", func() client.Object { return &policyv1.PodDisruptionBudget{} }, of(naming.Presence, naming.Gateway)},
+	{"Ingress", func() client.Object { return &networkingv1.Ingress{} }, of(naming.Gateway)},
+	{"ConfigMap", func() client.Object { return &corev1.ConfigMap{} }, of(naming.Redis)},
+	{"PersistentVolumeClaim", func() client.Object { return &corev1.PersistentVolumeClaim{} }, of(naming.Redis)},
 }
 
 // prunedKinds are deleted when the spec no longer asks for them. The others stay for as long as the

@@ -21,9 +21,8 @@ type observed map[childKey]client.Object
 func (r *Reconciler) observe(ctx context.Context, im *v1alpha1.IMCluster) (observed, error) {
 	seen := observed{}
 	for _, kind := range childKinds {
-		for _, component := range kind.components {
-			object := kind.empty()
-			name := naming.Object(im.Name, component)
+		for _, nameOf := range kind.names {
+			object, name := kind.empty(), nameOf(im.Name)
 			err := r.client.Get(ctx, client.ObjectKey{Namespace: im.Namespace, Name: name}, object)
 			if apierrors.IsNotFound(err) {
 				continue
