@@ -206,6 +206,13 @@ func (r *fakeRedis) trim() {
 	}
 }
 
+// onAnswer sets what is called when an answer to Users is on its way.
+func (r *fakeRedis) onAnswer(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = f
+}
+
 func (r *fakeRedis) setDown(down bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

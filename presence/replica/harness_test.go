@@ -185,6 +185,7 @@ func (g *gateway) Replaced(s store.Session) {
 	}
 }
 
+func (*gateway) Fenced()                  {}
 func (*gateway) Suspect(string)           {}
 func (*gateway) Revoked(store.Revocation) {}
 

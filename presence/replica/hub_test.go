@@ -390,3 +390,70 @@ func TestForgottenUsersAreTold(t *testing.T) {
 		}
 	})
 }
+
+// While a gateway is alive that has not registered its sessions, who is not found is unknown: to who asks and to who begins to watch.
+func TestWhoIsNotFoundIsUnknownUntilAllGatewaysHaveRegistered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		redis := newFakeRedis(t)
+		redis.join("e1")
+		redis.login("e1", "alice", "bob")
+		redis.logout("bob")
+		r := startFake(t, redis)
+		users := []string{"alice", "bob", "carol"}
+		before := watch(t, r, "", users...)
+		before.events = nil
+		redis.mu.Lock()
+		redis.live["e2"] = store.Peer{Epoch: "e2", PodName: "pod-e2"}
+		redis.mu.Unlock()
+		before.drain(t.Context())
+		if len(before.events) > 0 || !before.degraded {
+			t.Errorf("told %+v, degraded %v", before.events, before.degraded)
+		}
+		answers, _, degraded := r.Users(t.Context(), users)
+		briefs := make([]Brief, len(users))
+		degraded = r.Briefs(t.Context(), users, briefs) && degraded
+		if !cmp.Equal(briefs, []Brief{Online, Unavailable, Unavailable}) || answers[1].Reason != store.Unavailable || !degraded {
+			t.Errorf("answered %v and %+v, degraded %v", briefs, answers[1], degraded)
+		}
+		if _, err := r.Counts(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("counted all the same: %v", err)
+		}
+		late := watch(t, r, "", users...)
+		late.expect(t, []string{online, unavailable, unavailable}, users...)
+		redis.login("e2", "carol")
+		redis.join("e2")
+		late.drain(t.Context())
+		late.expect(t, []string{online, offline, online}, users...)
+	})
+}
+
+// A token that comes while somebody who was added cannot be told yet does not say that the others who were added were told.
+func TestNoTokenOvertakesASnapshot(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		redis := newFakeRedis(t)
+		redis.join("e1")
+		redis.login("e1", "known", "other")
+		one, two := startFake(t, redis), startFake(t, redis)
+		watch(t, one, "", "known")
+		c := watch(t, one, "", "other")
+		hung := make(chan struct{})
+		redis.onAnswer(func() { <-hung })
+		c.sub.Update([]string{"known", "asked"}, nil)
+		redis.setStatus("other", feed.ShowBusy, "")
+		c.drain(t.Context())
+		redis.onAnswer(nil)
+		if c.known["other"].Status != feed.ShowBusy || c.known["known"].State != "" {
+			t.Fatalf("the watcher knows %+v", c.known)
+		}
+		sub, err := two.Watch([]string{"known", "asked", "other"}, false, c.token)
+		if err == nil {
+			defer sub.Close()
+			c.sub = sub
+			c.drain(t.Context())
+			c.expect(t, []string{online, never, online}, "known", "asked", "other")
+		} else if !errors.Is(err, ErrRelist) {
+			t.Error(err)
+		}
+		close(hung)
+	})
+}

@@ -15,12 +15,12 @@ func TestAnAnswerOvertakenByAFactIsNotRemembered(t *testing.T) {
 		redis.join("e1")
 		r := startFake(t, redis)
 		overtake := func() {
-			redis.answer = nil
+			redis.onAnswer(nil)
 			redis.login("e1", "alice")
 			redis.logout("alice")
 			waitFor(t, r, "alice", 2)
 		}
-		redis.answer = overtake
+		redis.onAnswer(overtake)
 		users, _, _ := r.Users(t.Context(), []string{"alice"})
 		if users[0].Reason != store.NeverSeen {
 			t.Errorf("the answer on its way became %+v", users[0])
@@ -48,12 +48,12 @@ func TestAnAnswerOvertakenByAFactIsNotTold(t *testing.T) {
 		redis := newFakeRedis(t)
 		redis.join("e1")
 		r := startFake(t, redis)
-		redis.answer = func() {
-			redis.answer = nil
+		redis.onAnswer(func() {
+			redis.onAnswer(nil)
 			redis.login("e1", "alice")
 			redis.logout("alice")
 			waitFor(t, r, "alice", 3)
-		}
+		})
 		c := watch(t, r, "", "alice")
 		c.expect(t, []string{offline}, "alice")
 	})
