@@ -5,6 +5,6 @@
 // probes and metrics. Every answer about a user is one of three: online, offline, or unknown with a reason. What could not
 // be read is unknown, never offline.
 //
-// The server holds no state of its own, so any number of pods serve the same answers; what they read and tend is package
-// store's.
+// What is told comes from memory where it can, which package replica keeps up with Redis; any number of pods serve the same
+// answers. What they read and tend is package store's.
 package presence
