@@ -65,7 +65,18 @@ func BenchmarkMemory(b *testing.B) {
 			id := fmt.Sprintf("gone-%07d", i)
 			r.parts[store.Partition(id)].table.remember(id, uint32(i))
 		}
-		b.ReportMetric((heap()-loaded)/users, "B/remembered-user")
+		remembered := heap()
+		b.ReportMetric((remembered-loaded)/users, "B/remembered-user")
+		r.hub.open()
+		sub, err := r.Watch(userIDs(users), false, "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if e, err := sub.Next(b.Context()); err != nil || len(e.Users) != users {
+			b.Fatal(err)
+		}
+		b.ReportMetric((heap()-remembered)/users, "B/watched-user")
+		sub.Close()
 		runtime.KeepAlive(r)
 	}
 }
