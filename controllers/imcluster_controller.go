@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -202,7 +204,9 @@ func (r *Reconciler) report(ctx context.Context, im *v1alpha1.IMCluster, in stat
 	}
 	// The cache may not yet show what was written last, so being equal to the cache alone is not enough.
 	current := im.Status
-	current.Usage = nil
+	current.Usage, current.Hooks = nil, nil // others write them
+	current.Conditions = slices.DeleteFunc(slices.Clone(current.Conditions),
+		func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionHooksDelivering })
 	written, any := r.applied.last(owner, key)
 	if equality.Semantic.DeepEqual(current, next) && (!any || written.intent == intended) {
 		return nil
@@ -223,7 +227,7 @@ func (r *Reconciler) report(ctx context.Context, im *v1alpha1.IMCluster, in stat
 	return nil
 }
 
-// statusConfiguration returns the apply configuration of a status: all that the operator says but usage.
+// statusConfiguration returns the apply configuration of a status: all that the operator says but usage and the delivery of hooks.
 func statusConfiguration(im *v1alpha1.IMCluster, next v1alpha1.IMClusterStatus) (*imv1ac.IMClusterApplyConfiguration, error) {
 	data, err := json.Marshal(next)
 	if err != nil {

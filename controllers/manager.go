@@ -132,7 +132,7 @@ func register(mgr ctrl.Manager, cfg Config) error {
 	if err := fence.Setup(mgr, cfg.Workers); err != nil {
 		return fmt.Errorf("set up the fencing controller: %w", err)
 	}
-	collector, err := usage.New(mgr.GetClient(), access, mgr.GetLogger().WithName("usage"), cfg.Meter)
+	collector, err := usage.New(mgr.GetClient(), access, reconciler.recorder, mgr.GetLogger().WithName("usage"), cfg.Meter)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type fakePresence struct {
 	*httptest.Server
 	mu     sync.Mutex
 	list   internalapi.IncarnationList
+	hooks  internalapi.HookDelivery
 	fences []internalapi.FenceRequest
 }
 
@@ -36,6 +37,11 @@ func startPresence(t *testing.T) *fakePresence {
 		if r.URL.Path == internalapi.IncarnationsPath {
 			p.list.AsOf = time.Now()
 			_ = json.NewEncoder(w).Encode(p.list)
+			return
+		}
+		if r.URL.Path == internalapi.HooksPath {
+			p.hooks.AsOf = time.Now()
+			_ = json.NewEncoder(w).Encode(p.hooks)
 			return
 		}
 		var request internalapi.FenceRequest
@@ -97,6 +103,46 @@ func TestUsageHasAFieldManagerOfItsOwn(t *testing.T) {
 	if diff := cmp.Diff(map[string]bool{"imcluster-controller": true, "imcluster-usage": true}, managers); diff != "" {
 		t.Errorf("managers of the status (-want +got):\n%s", diff)
 	}
+}
+
+func TestDeliveryOfHooksHasAFieldManagerOfItsOwn(t *testing.T) {
+	p := startPresence(t)
+	p.hooks = internalapi.HookDelivery{Pods: 1, Pending: 5, OldestPending: time.Now().Add(-time.Hour), LastError: "the receiver answered 401", Refusal: 401}
+	o := startOperator(t, func(c *controllers.Config) {
+		c.PresenceURL = func(*v1alpha1.IMCluster) string { return p.URL }
+	})
+	o.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: "signing"}, StringData: map[string]string{"current": "the key of the hooks"}})
+	o.create(o.imcluster("chat", func(im *v1alpha1.IMCluster) {
+		im.Spec.Presence.Hooks = &v1alpha1.Hooks{URL: "https://backend.example.com", SecretRef: v1alpha1.SecretReference{Name: "signing"}}
+	}))
+	o.condition("chat", v1alpha1.ConditionReady, status.ReasonUnavailable)
+	o.settled()
+	o.roll("chat")
+	o.condition("chat", v1alpha1.ConditionHooksDelivering, status.ReasonReceiverRefuses)
+	o.condition("chat", v1alpha1.ConditionReady, status.ReasonReady)
+	im := get(o, "chat", &v1alpha1.IMCluster{})
+	if s := im.Status.Hooks; s == nil || s.Pending != 5 || s.LastError != "the receiver answered 401" || s.OldestPending.IsZero() {
+		t.Errorf("hooks are %+v", s)
+	}
+	// The rest of the status is not written again because of it.
+	o.settled()
+	before := len(o.writes.all())
+	update(o, im, func(im *v1alpha1.IMCluster) { im.Annotations = map[string]string{"note": "hello"} })
+	o.settled()
+	if got := o.writes.all()[before:]; len(got) > 0 {
+		t.Errorf("wrote %v", got)
+	}
+	// Nor does a change of the rest touch it.
+	update(o, get(o, "chat", &v1alpha1.IMCluster{}), func(im *v1alpha1.IMCluster) { im.Spec.Gateway.Replicas = new(int32(3)) })
+	im = exists(o, "chat", &v1alpha1.IMCluster{}, func(im *v1alpha1.IMCluster) bool { return im.Status.Gateway.DesiredReplicas == 3 })
+	if im.Status.Hooks == nil || status.Find(im.Status.Conditions, v1alpha1.ConditionHooksDelivering).Status != metav1.ConditionFalse {
+		t.Errorf("the delivery of hooks is gone: %+v", im.Status)
+	}
+	// It goes with the hooks.
+	update(o, im, func(im *v1alpha1.IMCluster) { im.Spec.Presence.Hooks = nil })
+	exists(o, "chat", &v1alpha1.IMCluster{}, func(im *v1alpha1.IMCluster) bool {
+		return im.Status.Hooks == nil && status.Find(im.Status.Conditions, v1alpha1.ConditionHooksDelivering).Type == "" && len(im.Status.Conditions) >= 4
+	})
 }
 
 // gatewayPod creates a gateway pod of which the container runs.

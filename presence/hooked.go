@@ -2,11 +2,14 @@ package presence
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/imcluster/imcluster/internal/secretdir"
 	"github.com/imcluster/imcluster/presence/hooks"
+	"github.com/imcluster/imcluster/presence/internalapi"
 	"github.com/imcluster/imcluster/presence/replica"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -76,6 +79,41 @@ func follow(ctx context.Context, sub *replica.Subscription, changed func(users [
 		}
 		changed(ids)
 	}
+}
+
+// hookReporter is what the store knows of the delivery of hooks.
+type hookReporter interface {
+	HookReports(ctx context.Context) ([]json.RawMessage, error)
+}
+
+// HookReports returns what each presence pod that tells the receiver last reported: a [hooks.Status].
+func (l *lateStore) HookReports(ctx context.Context) ([]json.RawMessage, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) ([]json.RawMessage, error) { return m.HookReports(ctx) })
+}
+
+// hookDelivery tells the operator what the receiver is still to be told, over all pods.
+func (s *Server) hookDelivery(w http.ResponseWriter, r *http.Request) error {
+	answer := internalapi.HookDelivery{AsOf: time.Now().UTC().Truncate(time.Millisecond)}
+	if s.cfg.Hooks.URL == "" {
+		return respondValue(w, answer)
+	}
+	reports, err := s.model.HookReports(r.Context())
+	if err != nil {
+		return err
+	}
+	statuses := make([]hooks.Status, 0, len(reports))
+	for _, report := range reports {
+		var one hooks.Status
+		if err := json.Unmarshal(report, &one); err != nil {
+			s.log.Warn("a presence pod reported something about hooks that cannot be understood; is it of another version?", "error", err)
+			continue
+		}
+		statuses = append(statuses, one)
+	}
+	sum := hooks.Sum(statuses)
+	answer.Pods, answer.Pending, answer.OldestPending = len(statuses), int64(sum.Pending), sum.OldestPending
+	answer.LastSuccess, answer.LastError, answer.Refusal = sum.LastSuccess, sum.LastError, sum.Refusal
+	return respondValue(w, answer)
 }
 
 // checkHooks checks what can be checked before anybody comes online.

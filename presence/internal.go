@@ -16,6 +16,7 @@ func (s *Server) internalHandler() http.Handler {
 	return s.serve(s.cfg.PeerKey,
 		keyed(http.MethodGet, internalapi.IncarnationsPath, s.listIncarnations),
 		keyed(http.MethodPost, internalapi.FencePath, s.fence),
+		keyed(http.MethodGet, internalapi.HooksPath, s.hookDelivery),
 	)
 }
 

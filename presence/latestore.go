@@ -22,6 +22,7 @@ type model interface {
 	Gateways() []store.Peer
 	externals
 	explainer
+	hookReporter
 
 	CreateGroupOnce(ctx context.Context, key, id, owner string, members []string) (store.Group, error)
 	AddMembers(ctx context.Context, id, actor string, users []string) (store.Group, error)

@@ -5,8 +5,8 @@ import (
 )
 
 // Condition types of an IMCluster. Ready, GatewayAvailable,
-// PresenceAvailable and RedisAvailable are always there; the others only
-// while they are true.
+// PresenceAvailable and RedisAvailable are always there, HooksDelivering
+// with spec.presence.hooks; the others only while they are true.
 const (
 	// ConditionReady is true when the spec of the observed generation is fully
 	// in effect.
@@ -27,13 +27,18 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionInsecureAuth is true while anybody can log in as anybody.
 	ConditionInsecureAuth = "InsecureAuth"
+	// ConditionHooksDelivering is true while the receiver of the hooks is told
+	// of every change within a minute. It is there only with
+	// spec.presence.hooks.
+	ConditionHooksDelivering = "HooksDelivering"
 )
 
 // IMClusterStatus is what the operator last observed.
 type IMClusterStatus struct {
 	// conditions say what works and what does not: Ready, GatewayAvailable,
-	// PresenceAvailable and RedisAvailable always; Reconciling, Stalled and
-	// InsecureAuth only while they are true.
+	// PresenceAvailable and RedisAvailable always; HooksDelivering with
+	// spec.presence.hooks; Reconciling, Stalled and InsecureAuth only while they
+	// are true.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -65,6 +70,11 @@ type IMClusterStatus struct {
 	// and written at most every 30 s, when a number has moved by 1 % or more.
 	// +optional
 	Usage *Usage `json:"usage,omitempty"`
+
+	// hooks says what the receiver of the hooks is still to be told. It is
+	// collected beside everything else, and written at most every 30 s.
+	// +optional
+	Hooks *HooksStatus `json:"hooks,omitempty"`
 }
 
 // GatewayStatus counts the gateway pods.
@@ -152,6 +162,34 @@ type Usage struct {
 
 	// asOf is when these numbers were read. While they move by less than 1 % it
 	// stays as it is.
+	// +optional
+	AsOf metav1.Time `json:"asOf,omitzero"`
+}
+
+// HooksStatus says how far the receiver of the hooks is behind.
+type HooksStatus struct {
+	// pending is the number of users that the receiver is still to be told
+	// about, if one of them has waited for 10 s; otherwise 0, for what is on its
+	// way does not count.
+	// +optional
+	Pending int64 `json:"pending"`
+
+	// oldestPending is since when one of them has waited. Absent if pending is
+	// 0.
+	// +optional
+	OldestPending metav1.Time `json:"oldestPending,omitzero"`
+
+	// lastSuccess is when the receiver last took events, before asOf.
+	// +optional
+	LastSuccess metav1.Time `json:"lastSuccess,omitzero"`
+
+	// lastError is why it did not take the last ones. Absent if pending is 0.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	LastError string `json:"lastError,omitempty"`
+
+	// asOf is when all of this was asked. While nothing is wrong it stays as it
+	// is.
 	// +optional
 	AsOf metav1.Time `json:"asOf,omitzero"`
 }

@@ -15,7 +15,7 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 	}
 	constant := regexp.MustCompile(`Reason\w+ += "(\w+)"`)
 	found := 0
-	for _, file := range []string{"faults.go", "workload.go"} {
+	for _, file := range []string{"faults.go", "workload.go", "hooks.go"} {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -32,7 +32,7 @@ type Input struct {
 	Now time.Time
 }
 
-// Summarize returns the status without usage, which is collected and written elsewhere.
+// Summarize returns the status without usage and the delivery of hooks, which are collected and written elsewhere.
 func Summarize(in Input) v1alpha1.IMClusterStatus {
 	im := in.IMCluster
 	redis, presence, gateway := verdicts(in)

@@ -1,6 +1,7 @@
-// Package usage keeps status.usage of every IMCluster: how many connections and users it has.
+// Package usage keeps what presence tells of every IMCluster: in status.usage how many connections and users it has, and in
+// status.hooks and the condition HooksDelivering how far the receiver of the hooks is behind.
 //
-// The numbers move all the time, so they are kept apart from reconciling: they have a field manager of
+// The numbers move all the time, so they are kept apart from reconciling: they have field managers of
 // their own, are collected by a pool of workers with a short timeout, and are written rarely. A presence
 // that does not answer costs nobody anything but numbers that stay as old as status.usage.asOf says.
 package usage
@@ -17,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/imcluster/imcluster/api/v1alpha1"
@@ -41,13 +43,14 @@ const (
 	workers = 16
 )
 
-// Collector keeps status.usage. Run it with a manager; it works only while it is the leader.
+// Collector keeps status.usage and status.hooks. Run it with a manager; it works only while it is the leader.
 type Collector struct {
 	// fixed after construction
-	client client.Client
-	access *presenceapi.Access
-	log    logr.Logger
-	polls  metric.Int64Counter
+	client   client.Client
+	access   *presenceapi.Access
+	recorder events.EventRecorder
+	log      logr.Logger
+	polls    metric.Int64Counter
 
 	mu    sync.Mutex
 	plans map[types.UID]*plan
@@ -60,17 +63,18 @@ type plan struct {
 	failed  int       // in a row
 	written time.Time // last write
 	usage   *v1alpha1.Usage
+	hooks   delivery
 }
 
 // New returns a collector that lists IMClusters with c, which should be cached, and asks presence
-// through access.
-func New(c client.Client, access *presenceapi.Access, log logr.Logger, meter metric.Meter) (*Collector, error) {
+// through access. Events about hooks go to the recorder.
+func New(c client.Client, access *presenceapi.Access, recorder events.EventRecorder, log logr.Logger, meter metric.Meter) (*Collector, error) {
 	polls, err := meter.Int64Counter("imcluster.operator.usage.polls",
-		metric.WithDescription("Times that presence was asked for connections and users, by result."))
+		metric.WithDescription("Times that presence was asked for connections and users, and for hooks, by result."))
 	if err != nil {
 		return nil, fmt.Errorf("create metric: %w", err)
 	}
-	return &Collector{client: c, access: access, log: log, polls: polls, plans: map[types.UID]*plan{}}, nil
+	return &Collector{client: c, access: access, recorder: recorder, log: log, polls: polls, plans: map[types.UID]*plan{}}, nil
 }
 
 // NeedLeaderElection makes the manager run the collector only while it is the leader.
@@ -127,7 +131,7 @@ func (c *Collector) due(ctx context.Context) ([]*v1alpha1.IMCluster, error) {
 		exist[im.UID] = true
 		p := c.plans[im.UID]
 		if p == nil {
-			p = &plan{usage: im.Status.Usage}
+			p = &plan{usage: im.Status.Usage, hooks: deliveryOf(im)}
 			c.plans[im.UID] = p
 		}
 		if answers(im) && !p.busy && !now.Before(p.due) {
@@ -155,7 +159,7 @@ func (c *Collector) collect(ctx context.Context, im *v1alpha1.IMCluster) {
 	p := c.plans[im.UID]
 	c.mu.Unlock()
 
-	err := c.poll(ctx, im, p)
+	err := errors.Join(c.poll(ctx, im, p), c.pollHooks(ctx, im, p))
 	result := "ok"
 	if err != nil {
 		result = "error"

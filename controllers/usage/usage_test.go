@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -58,18 +59,24 @@ func TestOnlyRealMovesAreWorthWriting(t *testing.T) {
 type presence struct {
 	mu          sync.Mutex
 	connections int64
+	hooks       internalapi.HookDelivery
 	down        bool
 	calls       int
 }
 
-func (p *presence) RoundTrip(*http.Request) (*http.Response, error) {
+func (p *presence) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls++
 	if p.down {
 		return nil, errors.New("connection refused")
 	}
-	body, err := json.Marshal(internalapi.IncarnationList{AsOf: time.Now(), Connections: p.connections, OnlineUsers: p.connections})
+	var answer any = internalapi.IncarnationList{AsOf: time.Now(), Connections: p.connections, OnlineUsers: p.connections}
+	if r.URL.Path == internalapi.HooksPath {
+		p.hooks.AsOf = time.Now()
+		answer = p.hooks
+	}
+	body, err := json.Marshal(answer)
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(body)))}, err
 }
 
@@ -79,8 +86,9 @@ func (p *presence) set(connections int64, down bool) {
 	p.connections, p.down, p.calls = connections, down, 0
 }
 
-// run runs a collector for one IMCluster in fake time. writes holds "seconds since start: connections".
-func run(t *testing.T, script func(p *presence, writes *[]string)) {
+// run runs a collector for one IMCluster in fake time. writes holds "seconds since start: connections", or, of hooks, "seconds since
+// start: reason, pending". It returns the type and the reason of each event.
+func run(t *testing.T, script func(p *presence, writes *[]string), change ...func(*v1alpha1.IMCluster)) (announced []string) {
 	synctest.Test(t, func(t *testing.T) {
 		scheme := runtime.NewScheme()
 		if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
@@ -90,6 +98,9 @@ func run(t *testing.T, script func(p *presence, writes *[]string)) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "chat", UID: "u"},
 			Status:     v1alpha1.IMClusterStatus{Presence: &v1alpha1.PresenceStatus{ReadyReplicas: 1}},
 		}
+		for _, f := range change {
+			f(im)
+		}
 		key := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "chat-peer-key"}}
 		start := time.Now()
 		var writes []string
@@ -97,21 +108,31 @@ func run(t *testing.T, script func(p *presence, writes *[]string)) {
 			SubResourceApply: func(_ context.Context, _ client.Client, subresource string, ac runtime.ApplyConfiguration, opts ...client.SubResourceApplyOption) error {
 				var options client.SubResourceApplyOptions
 				options.ApplyOpts(opts)
-				if subresource != "status" || options.FieldManager != FieldManager {
-					t.Errorf("wrote %s as %s", subresource, options.FieldManager)
-				}
 				data, _ := json.Marshal(ac)
 				var written v1alpha1.IMCluster
 				if err := json.Unmarshal(data, &written); err != nil {
 					t.Error(err)
 				}
-				writes = append(writes, fmt.Sprintf("%.0f: %d", time.Since(start).Seconds(), written.Status.Usage.Connections))
+				s := written.Status
+				switch {
+				case subresource != "status":
+					t.Errorf("wrote %s", subresource)
+				case options.FieldManager == FieldManager && s.Hooks == nil && s.Conditions == nil:
+					writes = append(writes, fmt.Sprintf("%.0f: %d", time.Since(start).Seconds(), s.Usage.Connections))
+				case options.FieldManager == HooksFieldManager && s.Usage == nil && s.Hooks == nil && s.Conditions == nil:
+					writes = append(writes, fmt.Sprintf("%.0f: nothing", time.Since(start).Seconds()))
+				case options.FieldManager == HooksFieldManager && s.Usage == nil && len(s.Conditions) == 1:
+					writes = append(writes, fmt.Sprintf("%.0f: %s, %d", time.Since(start).Seconds(), s.Conditions[0].Reason, s.Hooks.Pending))
+				default:
+					t.Errorf("wrote %+v as %s", s, options.FieldManager)
+				}
 				return nil
 			},
 		}).Build()
 		p := &presence{}
 		access := presenceapi.New(presenceapi.Config{Secrets: c, Transport: p})
-		collector, err := New(c, access, logr.Discard(), noop.Meter{})
+		recorder := events.NewFakeRecorder(100)
+		collector, err := New(c, access, recorder, logr.Discard(), noop.Meter{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +145,12 @@ func run(t *testing.T, script func(p *presence, writes *[]string)) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		close(recorder.Events)
+		for e := range recorder.Events {
+			announced = append(announced, strings.Join(strings.Fields(e)[:2], " "))
+		}
 	})
+	return announced
 }
 
 // wait lets fake time pass.

@@ -28,8 +28,10 @@ type Status struct {
 	OldestPending time.Time `json:"oldestPending,omitzero"`
 	// LastSuccess is when the receiver last took events.
 	LastSuccess time.Time `json:"lastSuccess,omitzero"`
-	// LastError is why it did not take the last ones; empty if it did.
+	// LastError is why it did not take the last ones; empty if it did, or if there is nothing any more that it is to be told.
 	LastError string `json:"lastError,omitempty"`
+	// Refusal is the status that it answered then; 0 if it did not answer.
+	Refusal int `json:"refusal,omitempty"`
 }
 
 // New checks the configuration. [Dispatcher.Run] must follow.
@@ -119,7 +121,7 @@ func Sum(statuses []Status) Status {
 			sum.LastSuccess = one.LastSuccess
 		}
 		if one.LastError != "" {
-			sum.LastError = one.LastError
+			sum.LastError, sum.Refusal = one.LastError, one.Refusal
 		}
 	}
 	return sum

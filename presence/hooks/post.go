@@ -7,9 +7,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -65,6 +68,27 @@ func (r *refused) Error() string {
 		return fmt.Sprintf("the receiver answered %d", r.status)
 	}
 	return fmt.Sprintf("the receiver answered %d: %s", r.status, r.body)
+}
+
+// plain says why a request failed, in the same words each time: without the URL, of which a part may be secret, and without the
+// port that the connection was made from.
+func plain(err error) string {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "the receiver did not answer in time"
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		if e.IsNotFound {
+			return "lookup " + e.Name + ": no such host"
+		}
+		return "lookup " + e.Name + ": the DNS server gave no answer"
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Source != nil {
+		err = e.Err
+	}
+	return err.Error()
 }
 
 // maxAnswer is how much of an answer is read, so that the connection can be used again; maxQuoted is how much is logged.

@@ -97,6 +97,9 @@ func (s *sender) show() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shown.Partitions, s.shown.Pending, s.shown.OldestPending = owned, pending, oldest
+	if pending == 0 {
+		s.shown.LastError, s.shown.Refusal = "", 0 // another pod has taken over what was not taken here, or it does not matter any more
+	}
 }
 
 // earliest of two moments, of which zero is none.
@@ -320,10 +323,14 @@ func (s *sender) doubt(r *request) {
 // outcome remembers and logs how a request ended, and sets the pause after a failure.
 func (s *sender) outcome(r *request) {
 	s.mu.Lock()
-	if r.err == nil {
-		s.shown.LastSuccess, s.shown.LastError = time.Now(), ""
+	s.shown.LastError, s.shown.Refusal = "", 0
+	if no, ok := errors.AsType[*refused](r.err); ok {
+		s.shown.Refusal = no.status
+	}
+	if r.err != nil {
+		s.shown.LastError = plain(r.err)
 	} else {
-		s.shown.LastError = r.err.Error()
+		s.shown.LastSuccess = time.Now()
 	}
 	s.mu.Unlock()
 	if r.err == nil {

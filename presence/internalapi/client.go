@@ -41,6 +41,15 @@ func (c *Client) Incarnations(ctx context.Context) (*IncarnationList, error) {
 	return &out, nil
 }
 
+// Hooks tells what the receiver of the hooks is still to be told.
+func (c *Client) Hooks(ctx context.Context) (*HookDelivery, error) {
+	var out HookDelivery
+	if err := c.call(ctx, http.MethodGet, HooksPath, nil, &out); err != nil {
+		return nil, fmt.Errorf("ask for the delivery of hooks: %w", err)
+	}
+	return &out, nil
+}
+
 // Fence ends the given incarnations and bans the given pod UIDs.
 func (c *Client) Fence(ctx context.Context, req FenceRequest) (*FenceResponse, error) {
 	var out FenceResponse

@@ -6,6 +6,7 @@ import "time"
 const (
 	IncarnationsPath = "/internal/incarnations"
 	FencePath        = "/internal/fence"
+	HooksPath        = "/internal/hooks"
 )
 
 // State says whether an incarnation takes new sessions.
@@ -64,6 +65,23 @@ type FenceResponse struct {
 	Fenced []string `json:"fenced"`
 	// Unknown are epochs that the registry does not hold, because they ended long ago or never were.
 	Unknown []string `json:"unknown"`
+}
+
+// HookDelivery is the answer to GET [HooksPath]: what the receiver of the hooks is still to be told, over all presence pods.
+type HookDelivery struct {
+	// AsOf is when it was asked.
+	AsOf time.Time `json:"asOf"`
+	// Pods is how many presence pods tell the receiver; 0 if there are no hooks, or before any pod reported.
+	Pods int `json:"pods"`
+	// Pending is how many users the receiver is still to be told about, and OldestPending since when; zero if there are none.
+	Pending       int64     `json:"pending"`
+	OldestPending time.Time `json:"oldestPending,omitzero"`
+	// LastSuccess is when the receiver last took events; zero if never since the pods started.
+	LastSuccess time.Time `json:"lastSuccess,omitzero"`
+	// LastError is why it did not take the last ones, and Refusal the status that it answered with; empty if it took them, and
+	// Refusal is 0 if it did not answer.
+	LastError string `json:"lastError,omitempty"`
+	Refusal   int    `json:"refusal,omitempty"`
 }
 
 // ErrorBody is the body of every answer that is not a success.

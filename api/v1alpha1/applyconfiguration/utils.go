@@ -36,6 +36,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.GatewayStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Hooks"):
 		return &apiv1alpha1.HooksApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HooksStatus"):
+		return &apiv1alpha1.HooksStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IMCluster"):
 		return &apiv1alpha1.IMClusterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IMClusterSpec"):

@@ -230,6 +230,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.URL
+- name: com.github.imcluster.imcluster.api.v1alpha1.HooksStatus
+  map:
+    fields:
+    - name: asOf
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastError
+      type:
+        scalar: string
+    - name: lastSuccess
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: oldestPending
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: pending
+      type:
+        scalar: numeric
 - name: com.github.imcluster.imcluster.api.v1alpha1.IMCluster
   map:
     fields:
@@ -300,6 +318,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: gateway
       type:
         namedType: com.github.imcluster.imcluster.api.v1alpha1.GatewayStatus
+    - name: hooks
+      type:
+        namedType: com.github.imcluster.imcluster.api.v1alpha1.HooksStatus
     - name: observedGeneration
       type:
         scalar: numeric

@@ -12,8 +12,9 @@ import (
 // IMClusterStatus is what the operator last observed.
 type IMClusterStatusApplyConfiguration struct {
 	// conditions say what works and what does not: Ready, GatewayAvailable,
-	// PresenceAvailable and RedisAvailable always; Reconciling, Stalled and
-	// InsecureAuth only while they are true.
+	// PresenceAvailable and RedisAvailable always; HooksDelivering with
+	// spec.presence.hooks; Reconciling, Stalled and InsecureAuth only while they
+	// are true.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the metadata.generation that the rest of the status
 	// speaks of.
@@ -29,6 +30,9 @@ type IMClusterStatusApplyConfiguration struct {
 	// usage counts connections and users. It is collected beside everything else
 	// and written at most every 30 s, when a number has moved by 1 % or more.
 	Usage *UsageApplyConfiguration `json:"usage,omitempty"`
+	// hooks says what the receiver of the hooks is still to be told. It is
+	// collected beside everything else, and written at most every 30 s.
+	Hooks *HooksStatusApplyConfiguration `json:"hooks,omitempty"`
 }
 
 // IMClusterStatusApplyConfiguration constructs a declarative configuration of the IMClusterStatus type for use with
@@ -95,5 +99,13 @@ func (b *IMClusterStatusApplyConfiguration) WithURLs(value *URLsApplyConfigurati
 // If called multiple times, the Usage field is set to the value of the last call.
 func (b *IMClusterStatusApplyConfiguration) WithUsage(value *UsageApplyConfiguration) *IMClusterStatusApplyConfiguration {
 	b.Usage = value
+	return b
+}
+
+// WithHooks sets the Hooks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hooks field is set to the value of the last call.
+func (b *IMClusterStatusApplyConfiguration) WithHooks(value *HooksStatusApplyConfiguration) *IMClusterStatusApplyConfiguration {
+	b.Hooks = value
 	return b
 }
