@@ -236,9 +236,10 @@ func TestReceiverIsToldOfWhoLeftWhileRedisLostItsData(t *testing.T) {
 func leaveWhileDataIsLost(t *testing.T) {
 	world, r, redis := newPeople(), newReceiver(t), testredis.Start(t)
 	s := openStore(t, redis)
-	pod(t, r.url, world, s)
+	d, _ := pod(t, r.url, world, s)
 	world.set(true, "alice", "bob")
 	r.until("both are online", func() bool { return r.state["alice"] && r.state["bob"] })
+	soon(t, "it is noted that both were told", func() bool { return d.Status().Pending == 0 })
 	world.darken(true, "alice", "bob")
 	redis.MustDo("FLUSHALL")
 	world.set(false, "alice")
@@ -326,4 +327,47 @@ func TestReceiverConvergesUnderRandomFaults(t *testing.T) {
 		world.mu.Unlock()
 		r.until(fmt.Sprintf("%s is online: %v", u, want), func() bool { return r.state[u] == want })
 	}
+}
+
+// TestReceiverIsToldOfWhoLeftWhenThePodAndTheDataAreLost: the pod that told the receiver is killed, and Redis loses its data before
+// another one takes over, so that nobody remembers what was told.
+func TestReceiverIsToldOfWhoLeftWhenThePodAndTheDataAreLost(t *testing.T) {
+	for name, leave := range map[string]string{"before the loss is noticed": "early", "afterwards": "late"} {
+		t.Run(name, func(t *testing.T) {
+			world, r, redis := newPeople(), newReceiver(t), testredis.Start(t)
+			dying := &pausing{Store: openStore(t, redis)}
+			dead, kill := pod(t, r.url, world, dying)
+			soon(t, "the first pod has all partitions", func() bool { return dead.Status().Partitions == store.Partitions })
+			world.set(true, "alice", "bob")
+			r.until("both are online", func() bool { return r.state["alice"] && r.state["bob"] })
+			d, _ := pod(t, r.url, world, openStore(t, redis))
+			claims := &counting{Store: openStore(t, redis)}
+			pod(t, r.url, world, claims) // one more that has seen what Redis remembers, and will not get the lease
+			soon(t, "the third pod has seen what Redis remembers", func() bool { return claims.n.Load() >= 4 })
+			dying.paused.Store(true)
+			world.darken(true, "alice", "bob")
+			kill()
+			redis.MustDo("FLUSHALL")
+			if leave == "early" {
+				world.set(false, "alice")
+			}
+			soon(t, "others have taken over", func() bool { return d.Status().Partitions > 0 })
+			world.darken(false, "bob")
+			world.set(leave == "never", "alice")
+			world.darken(false, "alice")
+			r.until("alice left", func() bool { return !r.state["alice"] })
+			r.until("bob is there", func() bool { return r.state["bob"] })
+		})
+	}
+}
+
+// counting counts the claims of a pod.
+type counting struct {
+	*store.Store
+	n atomic.Int64
+}
+
+func (c *counting) ClaimHooks(ctx context.Context, claimant string, parts []int, ttl, longest time.Duration) []store.HookClaim {
+	defer c.n.Add(1)
+	return c.Store.ClaimHooks(ctx, claimant, parts, ttl, longest)
 }

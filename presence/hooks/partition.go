@@ -20,6 +20,12 @@ type partition struct {
 	beliefs map[string]store.HookBelief
 	// everybody has to be compared with it.
 	everybody bool
+
+	// name is what memory was called when it was last asked for, by whoever has the lease; lostAt is when it was found to be
+	// lost, while this pod had no beliefs; suspects are put in doubt when beliefs have been read.
+	name     string
+	lostAt   time.Time
+	suspects []string
 }
 
 // usable tells whether the receiver may be told about users of the partition.
@@ -63,6 +69,7 @@ func (s *sender) claim(ctx context.Context) {
 	for i := range s.parts {
 		parts = append(parts, i)
 	}
+	s.forget()
 	until := time.Now().Add(LeaseTTL)
 	for _, c := range s.d.cfg.Memory.ClaimHooks(ctx, s.d.claimant, parts, LeaseTTL, LeaseTTL) {
 		p := s.parts[c.Part]
@@ -72,6 +79,7 @@ func (s *sender) claim(ctx context.Context) {
 		if p.beliefs != nil && p.memory != c.Memory && !s.restore(ctx, p) {
 			continue // tried again with the next claim
 		}
+		s.observe(ctx, p, c)
 		if !c.Mine {
 			p.lose()
 			continue
@@ -114,6 +122,10 @@ func (s *sender) different(ctx context.Context, p *partition) (users []string, o
 			return nil, false
 		}
 		p.beliefs = beliefs
+		for _, u := range p.suspects {
+			p.beliefs[u] = store.InDoubt
+		}
+		p.suspects = nil
 	}
 	there := make(map[string]struct{}, len(online))
 	for _, u := range online {

@@ -31,6 +31,7 @@ type sender struct {
 	failures int
 	pause    time.Time // until when nothing is sent
 	retry    *time.Timer
+	lately   map[string]time.Time // when users changed whose partition is another pod's
 	logged   time.Time
 
 	mu      sync.Mutex
@@ -49,7 +50,7 @@ type request struct {
 }
 
 func newSender(d *Dispatcher, index int) *sender {
-	s := &sender{d: d, parts: map[int]*partition{}, wake: make(chan struct{}, 1), answered: make(chan *request, 1), noticed: map[string]time.Time{}}
+	s := &sender{d: d, parts: map[int]*partition{}, wake: make(chan struct{}, 1), answered: make(chan *request, 1), noticed: map[string]time.Time{}, lately: map[string]time.Time{}}
 	for p := index; p < store.Partitions; p += senders {
 		s.parts[p] = &partition{index: p}
 	}
@@ -158,8 +159,14 @@ func (s *sender) compare(ctx context.Context) {
 	s.noticed, s.anybody = map[string]time.Time{}, false
 	s.mu.Unlock()
 	for u, at := range noticed {
-		if s.parts[store.Partition(u)].mine {
-			s.waiting.add(u, at) // of others, whoever has the partition is told too
+		p := s.parts[store.Partition(u)]
+		if p.lost() {
+			s.suspect(ctx, p, []string{u}, p.mine)
+		}
+		if p.mine {
+			s.waiting.add(u, at)
+		} else {
+			s.remember(u, at) // whoever has the partition tells the receiver
 		}
 	}
 	now := time.Now()
