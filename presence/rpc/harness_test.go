@@ -124,6 +124,7 @@ func (g *gateway) Count() int {
 }
 
 func (*gateway) Replaced(store.Session)   {}
+func (*gateway) Fenced()                  {}
 func (*gateway) Revoked(store.Revocation) {}
 func (*gateway) Suspect(string)           {}
 

@@ -138,8 +138,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// telemetry makes metrics and spans of our own methods. Of others it does not: with names that it makes up a caller could
-// make any number of time series.
+// telemetry makes metrics and spans of our own methods. Of others it does not: probes would drown them, and the span of a
+// method that a caller makes up would never end.
 func (s *Server) telemetry() stats.Handler {
 	known := map[string]bool{}
 	for _, d := range []grpc.ServiceDesc{presencev1.PresenceService_ServiceDesc, pb.UserStatus_ServiceDesc} {

@@ -90,7 +90,7 @@ func TestHealthFollowsReadiness(t *testing.T) {
 	t.Parallel()
 	redis := testredis.Start(t)
 	redis.Pause()
-	p := startPod(t, redis.Addr, func(c *presence.Config) { c.ShutdownDelay = 200 * time.Millisecond })
+	p := startPod(t, redis.Addr, func(c *presence.Config) { c.ShutdownDelay = 3 * time.Second })
 	for _, service := range []string{"", "imcluster.presence.v1.PresenceService", "pb.UserStatus"} {
 		watch, err := healthv1.NewHealthClient(dial(t, p.GRPCAddr().String(), "")).Watch(t.Context(), &healthv1.HealthCheckRequest{Service: service})
 		if err != nil {
@@ -110,7 +110,12 @@ func TestHealthFollowsReadiness(t *testing.T) {
 		if service == "pb.UserStatus" {
 			stopped := make(chan struct{})
 			go func() { defer close(stopped); p.stop() }()
-			next(healthv1.HealthCheckResponse_NOT_SERVING) // while calls are still answered
+			next(healthv1.HealthCheckResponse_NOT_SERVING)
+			for range 5 { // those who have not heard of it are still answered
+				c := presencev1.NewPresenceServiceClient(dial(t, p.GRPCAddr().String(), "api"))
+				_, err := c.BatchGet(t.Context(), &presencev1.BatchGetRequest{})
+				wantCode(t, "call while the pod stops", err, codes.OK)
+			}
 			<-stopped
 		}
 	}
@@ -382,7 +387,7 @@ func TestPanicIsAnError(t *testing.T) {
 	wantCode(t, "a watch that panics", err, codes.Internal)
 }
 
-// A caller cannot make time series by making up names of methods.
+// A caller cannot make time series by making up names of methods; nor do probes show among the calls.
 func TestMetricsAreOfKnownMethods(t *testing.T) {
 	t.Parallel()
 	tel, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test"})
@@ -398,11 +403,17 @@ func TestMetricsAreOfKnownMethods(t *testing.T) {
 	for _, method := range []string{"/imcluster.presence.v1.PresenceService/MadeUp", "/made.Up/Call"} {
 		wantCode(t, method, conn.Invoke(t.Context(), method, &pb.OnlineRequest{}, &pb.OnlineResponse{}), codes.Unimplemented)
 	}
+	if _, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.ListOnline(t.Context(), &presencev1.ListOnlineRequest{}); err != nil && status.Code(err) != codes.Unavailable {
+		t.Fatal(err)
+	}
 	eventually(t, func() error {
 		answer := httptest.NewRecorder()
 		tel.Handler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 		text := answer.Body.String()
-		if strings.Contains(text, "MadeUp") || strings.Contains(text, "made.Up") {
+		if strings.Contains(text, "MadeUp") || strings.Contains(text, "made.Up") || strings.Contains(text, "grpc.health") {
 			t.Fatalf("metrics of unknown methods:\n%s", text)
 		}
 		if !strings.Contains(text, `rpc_method="imcluster.presence.v1.PresenceService/BatchGet"`) {
