@@ -53,6 +53,18 @@ func (f *fakeModel) Users(_ context.Context, ids []string) ([]store.User, time.T
 	return users, loginTime, f.err != nil
 }
 
+func (f *fakeModel) Briefs(ctx context.Context, ids []string, into []store.Brief) bool {
+	users, _, degraded := f.Users(ctx, ids)
+	for i := range users {
+		u := &users[i]
+		into[i] = store.Brief{Known: u.State != store.Unknown || u.Reason == store.NeverSeen, Online: u.State == store.Online}
+		if u.State == store.Offline {
+			into[i].LastSeen = u.LastSeen.Unix()
+		}
+	}
+	return degraded
+}
+
 func (f *fakeModel) Online(_ context.Context, cursor string, limit int) (store.Page, error) {
 	if cursor == "bad" {
 		return store.Page{}, fmt.Errorf("list: %w", store.ErrInvalidCursor)
@@ -85,7 +97,7 @@ func newTestServer(t *testing.T, m model) *Server {
 	}
 	t.Cleanup(func() { s.eachEndpoint(func(e *endpoint) { _ = e.listener.Close() }) })
 	if m != nil {
-		s.model.set(m)
+		s.model.set(m.(redisModel))
 	}
 	return s
 }

@@ -3,6 +3,8 @@ package presence
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,21 +36,27 @@ type model interface {
 	Reinstate(ctx context.Context, user string) error
 }
 
+// redisModel is a model in Redis.
+type redisModel interface {
+	model
+	Briefs(ctx context.Context, ids []string, into []store.Brief) (degraded bool)
+}
+
 // lateStore is a model that answers from the start, "unavailable" until Redis has been reached once, and within the timeout.
 // Who is online it takes from memory where it can.
 type lateStore struct {
 	timeout  time.Duration
 	uncached bool
 	replica  *replica.Replica
-	store    atomic.Pointer[model]
+	store    atomic.Pointer[redisModel]
 }
 
-func (l *lateStore) set(m model) { l.store.Store(&m) }
+func (l *lateStore) set(m redisModel) { l.store.Store(&m) }
 
 func (l *lateStore) opened() bool { return l.store.Load() != nil }
 
 // get returns the store, or an error that wraps [store.ErrUnavailable].
-func (l *lateStore) get() (model, error) {
+func (l *lateStore) get() (redisModel, error) {
 	if m := l.store.Load(); m != nil {
 		return *m, nil
 	}
@@ -67,13 +75,7 @@ func (l *lateStore) Briefs(ctx context.Context, ids []string, into []replica.Bri
 	if !l.uncached {
 		return l.replica.Briefs(ctx, ids, into)
 	}
-	users, _, degraded := redisAlone{l}.Users(ctx, ids)
-	for i := range users {
-		if into[i] = briefOf(&users[i]); wire.CheckUserID(ids[i]) != nil {
-			into[i] = replica.NeverSeen
-		}
-	}
-	return degraded
+	return redisAlone{l}.Briefs(ctx, ids, into)
 }
 
 func (l *lateStore) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {
@@ -104,6 +106,34 @@ func (l redisAlone) Users(ctx context.Context, ids []string) ([]store.User, time
 		users[i] = store.User{ID: id, State: store.Unknown, Reason: store.Unavailable}
 	}
 	return users, time.Now(), true
+}
+
+// storeBriefs holds what the store tells of the users of a request.
+var storeBriefs = sync.Pool{New: func() any { return new([]store.Brief) }}
+
+func (l redisAlone) Briefs(ctx context.Context, ids []string, into []replica.Brief) (degraded bool) {
+	clear(into)
+	m, err := l.get()
+	if err != nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	briefs := storeBriefs.Get().(*[]store.Brief)
+	defer storeBriefs.Put(briefs)
+	*briefs = slices.Grow((*briefs)[:0], len(ids))[:len(ids)]
+	degraded = m.Briefs(ctx, ids, *briefs)
+	for i, b := range *briefs {
+		switch {
+		case b.Online:
+			into[i] = replica.Online
+		case b.LastSeen > 0:
+			into[i] = replica.Offline
+		case b.Known || wire.CheckUserID(ids[i]) != nil: // or nobody can have it
+			into[i] = replica.NeverSeen
+		}
+	}
+	return degraded
 }
 
 func (l redisAlone) Online(ctx context.Context, cursor string, limit int) (store.Page, error) {

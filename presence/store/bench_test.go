@@ -132,6 +132,20 @@ func BenchmarkUsers(b *testing.B) {
 			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "users/s")
 			b.ReportMetric((mainThreadCPU(b, r)-cpu)/float64(b.N*size)*1e6, "redis-µs/user")
 		})
+		b.Run(fmt.Sprintf("brief/%d", size), func(b *testing.B) {
+			batch, answers := make([]string, size), make([]Brief, size)
+			for i := range batch {
+				batch[i] = ids[i*7919%len(ids)]
+			}
+			cpu := mainThreadCPU(b, r)
+			b.ReportAllocs()
+			for b.Loop() {
+				if g.store.Briefs(b.Context(), batch, answers) {
+					b.Fatal("degraded")
+				}
+			}
+			b.ReportMetric((mainThreadCPU(b, r)-cpu)/float64(b.N*size)*1e6, "redis-µs/user")
+		})
 	}
 }
 

@@ -176,6 +176,9 @@ func seenHash(field string) uint32 {
 // seenBucket returns the bucket of a field when there are n: linear hashing (Litwin 1980), in which the n-th bucket is
 // split off bucket n - 2^floor(log2 n).
 func seenBucket(field string, n int) int {
+	if n == 1 {
+		return 0
+	}
 	hash := seenHash(field)
 	level := uint32(1) << (bits.Len(uint(n)) - 1)
 	i := hash % (2 * level)

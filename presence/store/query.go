@@ -15,136 +15,54 @@ import (
 // read is Unknown, with the reason Unavailable. asOf is Redis' clock, zero if nothing could be read; degraded is true if
 // some partition asked, or the lease table, could not be read or may not hold everybody.
 func (s *Store) Users(ctx context.Context, ids []string) (users []User, asOf time.Time, degraded bool) {
-	start := time.Now()
 	users = make([]User, len(ids))
-	all := make([]int, len(ids))
 	for i := range ids {
 		users[i] = User{ID: ids[i], State: Unknown, Reason: Unavailable}
-		all[i] = i
 	}
-	q := &query{Store: s, users: users}
-	again := q.look(ctx, all, false)
-	if len(again) > 0 {
-		q.look(ctx, again, true)
-	}
-	if len(ids) > 0 {
-		s.metrics.query(time.Since(start), q.degraded)
-	}
+	q := &query{Store: s, ids: ids, users: users}
+	q.run(ctx)
 	return users, q.asOf, q.degraded
 }
 
-// query is one call of Users.
+// Brief is what [Store.Briefs] tells of a user.
+type Brief struct {
+	// Known is false if it could not be found out.
+	Known  bool
+	Online bool
+	// LastSeen of who is offline, unix s; 0 if the user was never seen.
+	LastSeen int64
+}
+
+// Briefs tells of users what [Store.Users] does but for their devices and status, into a slice of the same length as ids.
+func (s *Store) Briefs(ctx context.Context, ids []string, into []Brief) (degraded bool) {
+	clear(into)
+	q := &query{Store: s, ids: ids, briefs: into}
+	q.run(ctx)
+	return q.degraded
+}
+
+// query is one call of Users or Briefs.
 type query struct {
 	*Store
-	users    []User
+	ids      []string
+	users    []User  // the answers of Users,
+	briefs   []Brief // or of Briefs
 	asOf     time.Time
 	degraded bool
+	alive    []feed.Session // of one user, used again
 }
 
-// userRead is what is asked about one user.
-type userRead struct {
-	part     int
-	sessions *request
-	seen     *request // of the bucket, with others
-	at       int      // which reply of the bucket
-	buckets  int      // how many there were thought to be
-}
-
-// lastSeen returns when the user was last seen, in unix s at the time now; 0 if that is not known.
-func (u *userRead) lastSeen(now time.Time) int64 {
-	if list := u.seen.list(); u.at < len(list) {
-		return parseSeen(textOf(list[u.at]), now.Unix())
+// run answers: mostly with the first look.
+func (q *query) run(ctx context.Context) {
+	if len(q.ids) == 0 {
+		q.ask(ctx) // when it is, and whether all is well
+		return
 	}
-	return 0
-}
-
-// partRead is what is asked about one partition.
-type partRead struct {
-	before *request // the whole meta, before the users are read; nil if cached is good
-	cached *meta
-	after  *request // generation and bucket count, after the users were read
-}
-
-// look reads users and decides what can be decided. It returns the users that need a second look because what was
-// remembered about their partition, or the lease table, is too old. A second look is final.
-//
-// The order of the reads is what makes the answer true: the partition is known to be complete before the users are read,
-// and its generation unchanged after, so that nobody was lost in between; last seen is read after the sessions, so that who logs
-// out in between is found in one of them; the lease table is read last, so that it knows the epoch of every session that was
-// found.
-func (q *query) look(ctx context.Context, which []int, second bool) (again []int) {
-	users, parts, reqs := q.reads(which, second)
-	records := q.records.Load()
-	lease := q.tableRequests(second || records == nil)
-	reqs = append(reqs, lease.requests()...)
-	_ = q.exchange(ctx, reqs...) // each request has its own error
-
-	t := q.table(lease)
-	if t == nil {
-		q.degraded = true
-		return nil
+	start := time.Now()
+	if again := q.ask(ctx); len(again) > 0 {
+		q.reread(ctx, again)
 	}
-	q.asOf = time.UnixMilli(t.wall)
-	if t.records == nil {
-		t.records = *records
-	}
-	whole := q.wholeParts(parts, t)
-	for n, i := range which {
-		if !q.decide(&q.users[i], &users[n], whole[users[n].part], t, second) && !second {
-			again = append(again, i)
-		}
-	}
-	q.degraded = q.degraded || !t.settled()
-	for _, w := range whole {
-		q.degraded = q.degraded || !w.complete && !w.stale // of stale ones the second look tells
-	}
-	return again
-}
-
-// reads makes the requests about users and their partitions, in the order that look needs.
-func (q *query) reads(which []int, second bool) (users []userRead, parts map[int]*partRead, reqs []*request) {
-	parts = map[int]*partRead{}
-	reqs = make([]*request, 0, len(which)+3*min(len(which), Partitions)+4)
-	for _, i := range which {
-		p := Partition(q.users[i].ID)
-		if parts[p] != nil {
-			continue
-		}
-		r := &partRead{cached: q.metas[p].Load(), after: read(p, "hmget", q.keys.meta[p], generationField, bucketsField)}
-		if r.cached == nil || second {
-			r.before = read(p, "hgetall", q.keys.meta[p])
-			reqs = append(reqs, r.before)
-		}
-		parts[p] = r
-	}
-	users = make([]userRead, len(which))
-	sessions := make([]request, len(which))
-	buckets, seen := map[[2]int]*request{}, []*request(nil)
-	for n, i := range which {
-		id := q.users[i].ID
-		u := &users[n]
-		u.part, u.buckets = Partition(id), 1
-		if m := parts[u.part].cached; m != nil {
-			u.buckets = m.buckets
-		}
-		u.sessions = &sessions[n]
-		u.sessions.part, u.sessions.args = u.part, []any{"hgetall", q.keys.userKey(u.part, id)}
-		reqs = append(reqs, u.sessions)
-		field := seenField(id)
-		at := [2]int{u.part, seenBucket(field, u.buckets)}
-		if u.seen = buckets[at]; u.seen == nil {
-			u.seen = read(u.part, "hmget", q.keys.seenKey(at[0], at[1]))
-			buckets[at] = u.seen
-			seen = append(seen, u.seen)
-		}
-		u.at = len(u.seen.args) - 2
-		u.seen.args = append(u.seen.args, field)
-	}
-	reqs = append(reqs, seen...)
-	for _, r := range parts {
-		reqs = append(reqs, r.after)
-	}
-	return users, parts, reqs
+	q.metrics.query(time.Since(start), q.degraded)
 }
 
 // wholePart says what the reads of a partition amount to.
@@ -155,47 +73,38 @@ type wholePart struct {
 	buckets  int
 }
 
-// wholeParts judges partitions, and remembers what was read of them.
-func (q *query) wholeParts(parts map[int]*partRead, t *table) map[int]wholePart {
-	whole := make(map[int]wholePart, len(parts))
-	for p, r := range parts {
-		after := r.after.list()
-		if len(after) != 2 || r.before != nil && r.before.err != nil {
-			whole[p] = wholePart{}
-			continue
-		}
-		known := r.cached
-		if r.before != nil {
-			known = parseMeta(r.before.list())
-			q.metas[p].Store(known)
-		}
-		w := wholePart{read: true, buckets: max(1, int(intOf(after[1])))}
-		w.complete = known.complete(t) && known.gen == textOf(after[0])
-		w.stale = !w.complete && r.before == nil && t.settled()
-		if w.buckets != known.buckets {
-			// Not changed in place: others read it.
-			q.metas[p].Store(&meta{gen: known.gen, buckets: w.buckets, done: known.done, known: known.known})
-		}
-		whole[p] = w
+// whole judges a partition that had this generation and number of buckets when its users were read, by what was known of it
+// before they were; fresh says that this was read just then. It remembers the number of buckets.
+func (q *query) whole(part int, known *meta, fresh bool, gen string, buckets int, t *table) wholePart {
+	w := wholePart{read: true, buckets: max(1, buckets)}
+	w.complete = known.gen == gen && known.complete(t)
+	w.stale = !w.complete && !fresh && t.settled()
+	if w.buckets != known.buckets {
+		// Not changed in place: others read it.
+		q.metas[part].Store(&meta{gen: known.gen, buckets: w.buckets, done: known.done, known: known.known})
 	}
-	return whole
+	return w
 }
 
-// decide fills in a user. It returns false if only a second look can tell.
-func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bool) bool {
-	if r.sessions.err != nil || r.seen.err != nil || !part.read || !t.present {
-		return true // stays unavailable
-	}
+// found is what was read of a user.
+type found struct {
+	sessions []feed.Session
+	status   feed.Standing
+	seen     string // the entry in last seen; empty if there is none
+	asked    bool   // last seen was read, and where it is now
+}
+
+// decide answers for user i. It returns false if only a second look can tell.
+func (q *query) decide(i int, f *found, part wholePart, t *table, second bool) bool {
 	var last time.Time
 	known := true
-	var alive []feed.Session
-	sessions, status := userFields(r.sessions.list())
-	for i := range sessions {
-		s := &sessions[i]
+	q.alive = q.alive[:0]
+	for n := range f.sessions {
+		s := &f.sessions[n]
 		if t.live(s.Epoch) {
 			_, ok := t.records[s.Epoch]
 			known = known && ok
-			alive = append(alive, *s)
+			q.alive = append(q.alive, *s)
 			continue
 		}
 		if _, ok := t.deadlines[s.Epoch]; !ok {
@@ -206,45 +115,36 @@ func (q *query) decide(u *User, r *userRead, part wholePart, t *table, second bo
 		}
 		last = latest(last, t.ended(s.Epoch), s.LoginTime())
 	}
-	pod := func(e Epoch) string { return t.records[e].PodName }
-	if len(alive) > 0 && !status.Invisible() {
-		*u = Answer(u.ID, feed.Visible(true, &status, 0, q.asOf, q.cfg.Retention), alive, pod)
+	online := len(q.alive) > 0
+	if online && !f.status.Invisible() {
+		q.answer(i, feed.Visible(true, &f.status, 0, q.asOf, q.cfg.Retention), t)
 		return known && !part.stale || second
 	}
+	// When an invisible user was seen last is part of the status.
+	asked := f.asked || f.status.Invisible()
 	switch {
 	case !part.complete:
 		return !part.stale || second
-	case (r.buckets != part.buckets || !known) && !second:
+	case (!asked || !known) && !second:
 		return false
-	case r.buckets != part.buckets:
+	case !asked:
 		return true // split twice in a millisecond: stays unavailable
 	}
-	var seen int64
+	seen := parseSeen(f.seen, q.asOf.Unix())
 	if !last.IsZero() {
-		seen = last.Unix()
+		seen = max(seen, last.Unix())
 	}
-	seen = max(seen, r.lastSeen(q.asOf))
-	*u = Answer(u.ID, feed.Visible(len(alive) > 0, &status, seen, q.asOf, q.cfg.Retention), alive, pod)
+	q.answer(i, feed.Visible(online, &f.status, seen, q.asOf, q.cfg.Retention), t)
 	return true
 }
 
-// userFields reads the sessions and the status in the hash of a user.
-func userFields(fields []any) (sessions []feed.Session, status feed.Standing) {
-	for i := 0; i+1 < len(fields); i += 2 {
-		name := textOf(fields[i])
-		if name == statusField {
-			status, _ = feed.ParseStanding(textOf(fields[i+1])) // no other is written
-			continue
-		}
-		device, ok := strings.CutPrefix(name, "s")
-		if !ok {
-			continue
-		}
-		if s, err := feed.ParseSession(device, textOf(fields[i+1])); err == nil {
-			sessions = append(sessions, s)
-		}
+// answer answers for user i, whose sessions alive are those of the query.
+func (q *query) answer(i int, v feed.View, t *table) {
+	if q.briefs != nil {
+		q.briefs[i] = Brief{Known: true, Online: v.Online, LastSeen: v.LastSeen}
+		return
 	}
-	return sessions, status
+	q.users[i] = Answer(q.ids[i], v, q.alive, func(e Epoch) string { return t.records[e].PodName })
 }
 
 // Answer makes the answer about a user of what may be seen, and of the sessions that are alive. pod names the pod of an epoch.
