@@ -207,6 +207,18 @@ func (g *Gateway) confirmEnd(user string) {
 	}
 }
 
+// giveUp ends the session if its connection is lost, whatever is left of the grace.
+func (c *conn) giveUp() {
+	c.mu.Lock()
+	if c.state != stateLost {
+		c.mu.Unlock()
+		return
+	}
+	ended := c.unregisterLocked(c.lostAt, c.closing)
+	c.mu.Unlock()
+	ended()
+}
+
 // kick closes the connection because its device logged in elsewhere. A client that was asked to move has done so.
 func (c *conn) kick(user string, id uint64) {
 	c.mu.Lock()

@@ -109,6 +109,21 @@ func TestReplacedSessionIsKicked(t *testing.T) {
 	c.expectClose(4304)
 }
 
+// TestSessionsOfLostConnectionsAreGivenUpWhenTheLeaseHadEnded: their users were told to be gone, and would come back for another
+// grace. Who is connected stays.
+func TestSessionsOfLostConnectionsAreGivenUpWhenTheLeaseHadEnded(t *testing.T) {
+	w := newWorld()
+	g := startGateway(t, w, func(c *Config) { c.Store.Grace = time.Hour })
+	login(t, g, "alice", "d")
+	bob := login(t, g, "bob", "d")
+	_ = bob.ws.NetConn().Close()
+	local{g}.Fenced()
+	eventually(t, "bob is gone", func() bool { return len(w.devices("bob")) == 0 })
+	if n := len(w.devices("alice")); n != 1 {
+		t.Errorf("alice has %d devices, want 1", n)
+	}
+}
+
 func TestTokenExpiresWhileConnected(t *testing.T) {
 	w := newWorld()
 	key := testKeys{"0123456789abcdef0123456789abcdef"}

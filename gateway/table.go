@@ -4,6 +4,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -80,6 +81,24 @@ func (l local) Sessions(partition int) iter.Seq[store.Session] {
 
 // Count is the number of sessions.
 func (l local) Count() int { return int(l.g.table.count.Load()) }
+
+// catchUpTime is how long a gateway that was stopped may take to read what came meanwhile.
+const catchUpTime = 200 * time.Millisecond
+
+// Fenced gives up the sessions whose connection is lost, once it is known which are: their users may have left by another gateway
+// since, and would be shown online for another grace.
+func (l local) Fenced() {
+	select {
+	case <-time.After(catchUpTime):
+	case <-l.g.ctx.Done():
+		return
+	}
+	for p := range store.Partitions {
+		for _, c := range l.g.table.partition(p) {
+			c.giveUp()
+		}
+	}
+}
 
 // Suspect has the mailboxes of all sessions compared.
 func (l local) Suspect(reason string) { l.g.Sweep(reason) }

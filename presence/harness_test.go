@@ -119,6 +119,8 @@ func (g *fakeGateway) Revoked(store.Revocation) {}
 
 func (g *fakeGateway) Suspect(string) {}
 
+func (g *fakeGateway) Fenced() {}
+
 // logIn registers a session of a user.
 func (g *fakeGateway) logIn(t testing.TB, user string, conn uint64) {
 	t.Helper()

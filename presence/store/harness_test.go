@@ -176,6 +176,9 @@ func (g *gateway) Revoked(r Revocation) {
 	}
 }
 
+// Fenced gives up nobody: the sessions have no connections.
+func (g *gateway) Fenced() {}
+
 // Suspect counts how often the gateway was told that pushes may be lost.
 func (g *gateway) Suspect(string) {
 	g.mu.Lock()

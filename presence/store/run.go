@@ -146,6 +146,7 @@ func (r *runner) tick(ctx context.Context) error {
 		return err
 	}
 	if changed {
+		r.local.Fenced()
 		// Every partition misses the new epoch's sessions; what the look said is about the old one.
 		for p := range v.parts {
 			v.parts[p].done = false

@@ -99,6 +99,10 @@ type Local interface {
 	// Replaced tells that a newer session of the same device was found elsewhere while s was re-registered: the
 	// gateway closes s as it does when a device logs in again. Must not block.
 	Replaced(s Session)
+	// Fenced tells that the lease had ended, before sessions are registered again under the new epoch: others were told that
+	// their users are gone. Those whose connection is lost are to be given up, whatever is left of their grace. It may take a
+	// moment.
+	Fenced()
 	// Suspect tells that messages may have been stored whose push was lost, or that never had one: compare the mailboxes
 	// of all local sessions ([Member.Tails]). The reason is for logs and metrics. Must not block.
 	Suspect(reason string)
