@@ -1,6 +1,7 @@
 package presencechaos
 
 import (
+	"flag"
 	"os"
 	"sync"
 	"testing"
@@ -25,7 +26,14 @@ var programs = sync.OnceValues(func() (paths [2]string, err error) {
 	return paths, nil
 })
 
+// parallel is how many tests run at the same time: they mostly wait.
+const parallel = "6"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if programDir != "" {
 			_ = os.RemoveAll(programDir)
