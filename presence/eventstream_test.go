@@ -3,6 +3,7 @@ package presence
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,8 +15,8 @@ import (
 	"github.com/imcluster/imcluster/presence/store"
 )
 
-// streamed serves h with limits that are shorter than it takes, and returns the answer to a request.
-func streamed(t *testing.T, limit time.Duration, h http.HandlerFunc) *http.Response {
+// streamed serves h with limits that are shorter than it takes, and returns what a request is sent.
+func streamed(t *testing.T, limit time.Duration, h http.HandlerFunc) io.Reader {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)
 	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
@@ -30,12 +31,12 @@ func streamed(t *testing.T, limit time.Duration, h http.HandlerFunc) *http.Respo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return resp.Body
 }
 
 func TestStreamsOutliveTheLimitsOfTheServer(t *testing.T) {
 	const limit = 50 * time.Millisecond
-	resp := streamed(t, limit, func(w http.ResponseWriter, r *http.Request) {
+	stream := streamed(t, limit, func(w http.ResponseWriter, r *http.Request) {
 		s := newEventStream(w)
 		select {
 		case <-r.Context().Done():
@@ -47,7 +48,7 @@ func TestStreamsOutliveTheLimitsOfTheServer(t *testing.T) {
 			t.Errorf("write: %v", s.err)
 		}
 	})
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	for lines := bufio.NewScanner(stream); lines.Scan(); {
 		if lines.Text() == "event: bookmark" {
 			return
 		}

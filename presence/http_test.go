@@ -25,7 +25,6 @@ var loginTime = time.Date(2026, 3, 1, 12, 0, 0, 250e6, time.UTC)
 // fakeModel knows the users on.. (online), off.. (offline); it panics when asked for "panic".
 type fakeModel struct {
 	externals // nobody asks for them here
-	explainer // nor for this
 
 	err  error
 	did  []string // changes that were asked for

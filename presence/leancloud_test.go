@@ -98,7 +98,7 @@ func TestOnOffStatusIsAnsweredInOrder(t *testing.T) {
 		`{"peerIds":["on1","on1"]}`:                       `{"result":["1","1"]}`,
 		`{"peerIds":[]}`:                                  `{"result":[]}`,
 		`{"peerIds":["\u006fn1"],"other":{"a":[1]}}`:      `{"result":["1"]}`,
-		" { \"peerIds\" :\n[ \"on1\" , \"off\" ] } ":      `{"result":["1","0"]}`,
+		"\n{ \"peerIds\" :\n[ \"on1\" , \"off\" ] }\n":    `{"result":["1","0"]}`,
 		`{"peerIds":["","on\u0001","on1"]}`:               `{"result":[null,null,"1"]}`,
 		`{"peerIds":["on` + longID + `","on1"]}`:          `{"result":[null,"1"]}`,
 		`{"other":["on1"],"peerIds":["off","on1"]}`:       `{"result":["0","1"]}`,

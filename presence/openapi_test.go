@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -153,9 +154,7 @@ func (x exchange) send(t *testing.T, doc *contract.Document, m model) answer {
 	if q.target == "" {
 		q.target = strings.NewReplacer("{user}", "u", "{group}", "g").Replace(path)
 	}
-	for name, value := range x.header {
-		q.header[name] = value
-	}
+	maps.Copy(q.header, x.header)
 	if value, ok := x.header["Authorization"]; ok {
 		q.key = strings.TrimPrefix(value, "Bearer ")
 	}

@@ -28,14 +28,21 @@ type sse struct {
 
 // watching reads a watch.
 type watching struct {
-	resp  *http.Response
+	opened
 	lines *bufio.Scanner
 	known map[string]string // state of each user, by the events so far
 	token string
 }
 
+// opened is an answer that may go on.
+type opened struct {
+	status int
+	header http.Header
+	body   io.ReadCloser // closed at the end of the test, if not before
+}
+
 // open begins a watch by whatever request.
-func (s *service) open(t *testing.T, method, target, body, lastEventID string) *http.Response {
+func (s *service) open(t *testing.T, method, target, body, lastEventID string) opened {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+target, strings.NewReader(body))
 	if err != nil {
@@ -50,7 +57,7 @@ func (s *service) open(t *testing.T, method, target, body, lastEventID string) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return opened{resp.StatusCode, resp.Header, resp.Body}
 }
 
 func (s *service) watch(t *testing.T, lastEventID string, users ...string) *watching {
@@ -60,15 +67,15 @@ func (s *service) watch(t *testing.T, lastEventID string, users ...string) *watc
 		t.Fatal(err)
 	}
 	resp := s.open(t, http.MethodPost, "/v1/presence:watch", string(body), lastEventID)
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
-		answer, _ := io.ReadAll(resp.Body)
-		t.Fatalf("the watch was answered %d %s", resp.StatusCode, answer)
+	if resp.status != http.StatusOK || resp.header.Get("Content-Type") != "text/event-stream" {
+		answer, _ := io.ReadAll(resp.body)
+		t.Fatalf("the watch was answered %d %s", resp.status, answer)
 	}
 	return newWatching(resp)
 }
 
-func newWatching(resp *http.Response) *watching {
-	return &watching{resp: resp, lines: bufio.NewScanner(resp.Body), known: map[string]string{}}
+func newWatching(o opened) *watching {
+	return &watching{opened: o, lines: bufio.NewScanner(o.body), known: map[string]string{}}
 }
 
 // next reads an event; ok is false at the end of the stream.
@@ -193,7 +200,7 @@ func TestWatchGoesOnWhereItWasOnAnyPod(t *testing.T) {
 	s.become(t, []string{"online", "online", "unknown/never_seen"}, "alice", "bob", "carol")
 	w := s.watch(t, "", "alice", "bob", "carol")
 	w.event(t, "snapshot")
-	_ = w.resp.Body.Close()
+	_ = w.body.Close()
 	g.logOut("alice")
 	other.become(t, []string{"offline", "online"}, "alice", "bob")
 	for _, pod := range []*service{s, other} {
@@ -272,8 +279,8 @@ func TestWatchWithoutRedisIsRefusedUntilThePodHasSeenOne(t *testing.T) {
 	redis.Kill()
 	s := startService(t, redis.Addr)
 	resp := s.open(t, http.MethodGet, "/v1/presence:watch?user=alice", "", "")
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("answered %d %v", resp.StatusCode, resp.Header)
+	if resp.status != http.StatusServiceUnavailable || resp.header.Get("Retry-After") == "" {
+		t.Errorf("answered %d %v", resp.status, resp.header)
 	}
 }
 
@@ -293,9 +300,9 @@ func TestMistakesInWatchesAreNamed(t *testing.T) {
 		{"POST", "?user=a", `{"users":["a"]}`, `"user" is not a parameter`},
 	} {
 		resp := s.open(t, tc.method, "/v1/presence:watch"+tc.target, tc.body, "")
-		answer, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(answer), strings.ReplaceAll(tc.says, `"`, `\"`)) {
-			t.Errorf("%s %s %s: answered %d %s, %v", tc.method, tc.target, tc.body, resp.StatusCode, answer, err)
+		answer, err := io.ReadAll(resp.body)
+		if err != nil || resp.status != http.StatusBadRequest || !strings.Contains(string(answer), strings.ReplaceAll(tc.says, `"`, `\"`)) {
+			t.Errorf("%s %s %s: answered %d %s, %v", tc.method, tc.target, tc.body, resp.status, answer, err)
 		}
 	}
 }
