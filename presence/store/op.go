@@ -141,6 +141,7 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		o.addStatus()
 	case opStatus:
 		o.encodeSeen(l)
+		o.ring.set(k.ring[o.part], o.session.User)
 		o.encodeWrite(k, setStatusScript, lease, &o.ring, &o.bucket)
 		o.add((*string)(&lease.earlier), &o.letter, &o.text, &o.seen, &o.buckets, &l.kept)
 	case opPeek, opAck:
