@@ -63,7 +63,7 @@ type conn struct {
 	since                  time.Time
 	lostAt                 time.Time
 	token                  *tokenFacts   // nil if it says nothing
-	status                 *store.Status // of the user, as far as this connection knows; nil if it is the default
+	status                 *statusFacts  // of the user, as far as this connection knows; nil if nobody has set any
 	loginBy                time.Duration // wheel time
 	leaveBy                time.Duration // wheel time; zero unless moving
 	pinged                 time.Duration // wheel time of the last reception that a ping was sent for; -1: none
@@ -100,7 +100,10 @@ func (c *conn) registered() (store.Session, bool) {
 }
 
 func (c *conn) sessionLocked() store.Session {
-	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since, Forget: c.forget, Status: c.status}
+	s := store.Session{User: c.user, Device: c.device, Platform: c.platform, Conn: c.id, Since: c.since, Forget: c.forget}
+	if c.status != nil {
+		s.Status, s.StatusSet = &c.status.status, c.status.set
+	}
 	if c.token != nil {
 		s.Issued, s.TokenID = c.token.issued, c.token.id
 	}

@@ -136,7 +136,10 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 	c.user, c.device, c.platform = strings.Clone(identity.User), strings.Clone(fr.DeviceID), strings.Clone(fr.Platform)
 	c.id = c.g.nextID.Add(1)
 	c.token = factsOf(identity)
-	c.status = statusOf(fr)
+	c.status = nil
+	if s := statusOf(fr); s != nil {
+		c.status = &statusFacts{status: *s}
+	}
 	c.state = stateLogin
 	c.shareUserLocked(c.user)
 	session := c.sessionLocked()
@@ -182,7 +185,9 @@ func (c *conn) notRegistered(session store.Session) {
 // If the connection ended meanwhile, so does the session.
 func (c *conn) opened(login *store.Login) {
 	c.mu.Lock()
-	c.status = unlessDefault(login.Status)
+	if s := (statusFacts{login.Status, login.StatusSet}); !c.status.isLater(s.set) {
+		c.status = s.unlessNone()
+	}
 	c.mu.Unlock()
 	answer := c.g.encode(c.codec, c.welcome())
 	c.mu.Lock()
@@ -214,7 +219,7 @@ func (c *conn) welcome() *wire.Frame {
 	}
 	c.mu.Lock()
 	if s := c.status; s != nil {
-		answer.Status, answer.StatusText = s.Show, s.Text
+		answer.Status, answer.StatusText = s.status.Show, s.status.Text
 	}
 	c.mu.Unlock()
 	return answer

@@ -24,7 +24,7 @@ type membership interface {
 
 	Register(ctx context.Context, s store.Session) (store.Login, error)
 	CheckRevoked(ctx context.Context, s store.Session) error
-	SetStatus(ctx context.Context, s store.Session, status store.Status) error
+	SetStatus(ctx context.Context, s store.Session, status store.Status) (store.StatusChange, error)
 	Unregister(s store.Session, at time.Time, cause feed.Cause)
 	Locate(user string, done func([]store.Holder, error))
 
@@ -55,7 +55,7 @@ type joined struct {
 var _ membership = joined{}
 
 // SetStatus is that of the member, which is in order with what else the gateway writes.
-func (j joined) SetStatus(ctx context.Context, s store.Session, status store.Status) error {
+func (j joined) SetStatus(ctx context.Context, s store.Session, status store.Status) (store.StatusChange, error) {
 	return j.Member.SetStatus(ctx, s, status)
 }
 

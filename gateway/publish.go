@@ -23,6 +23,16 @@ func (g *Gateway) Publish(p *peerv1.Publish, done func(*peerv1.Published)) {
 		done(&peerv1.Published{Code: uint32(errAskLater.Code), Message: errAskLater.Message})
 		return
 	}
+	if p.GetStatus() != nil {
+		g.StatusSet(p.GetStatus())
+		gateways := make([]store.Epoch, len(p.GetGateways()))
+		for i, epoch := range p.GetGateways() {
+			gateways[i] = store.Epoch(epoch)
+		}
+		g.tellStatus(gateways, p.GetStatus())
+		done(&peerv1.Published{Code: uint32(wire.CodeOK)})
+		return
+	}
 	rec := record{from: p.GetFrom(), group: p.GetGroup(), time: time.Now().UnixMilli(), content: p.GetContent()}
 	to := usersPrefix
 	switch {

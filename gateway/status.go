@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
 	"github.com/imcluster/imcluster/api/wire"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -17,9 +18,18 @@ func statusOf(fr *wire.Frame) *store.Status {
 	return &store.Status{Show: cmp.Or(fr.Status, wire.StatusOnline), Text: fr.StatusText}
 }
 
-// unlessDefault is what a connection remembers of a status.
-func unlessDefault(s store.Status) *store.Status {
-	if cmp.Or(s.Show, wire.StatusOnline) == wire.StatusOnline && s.Text == "" {
+// statusFacts is what a connection remembers of the user's status, to put it back if Redis loses it. It is never changed.
+type statusFacts struct {
+	status store.Status
+	set    int64 // when it was set, by Redis' clock, unix ms; 0: not yet, or never
+}
+
+// isLater tells whether the status was set later than that; nil was never set.
+func (s *statusFacts) isLater(set int64) bool { return s != nil && s.set > set }
+
+// unlessNone returns nil if nobody has set a status: who is online without having said so costs no memory.
+func (s statusFacts) unlessNone() *statusFacts {
+	if s.set == 0 && cmp.Or(s.status.Show, wire.StatusOnline) == wire.StatusOnline && s.status.Text == "" {
 		return nil
 	}
 	return &s
@@ -32,24 +42,41 @@ func (c *conn) setStatus(fr *wire.Frame) {
 		c.mu.Lock()
 		session := c.sessionLocked()
 		c.mu.Unlock()
-		switch err := m.SetStatus(ctx, session, status); {
+		change, err := m.SetStatus(ctx, session, status)
+		switch {
 		case errors.Is(err, store.ErrNoSession):
 			return wire.Frame{}, errAskLater // being registered again
 		case err != nil:
 			return wire.Frame{}, err
 		}
-		c.g.noteStatus(c.user, status)
+		set := &peerv1.StatusSet{User: session.User, Show: status.Show, Text: status.Text, Set: change.Set}
+		c.g.StatusSet(set)
+		c.g.tellStatus(change.Gateways, set)
 		return wire.Frame{Status: status.Show, StatusText: status.Text}, nil
 	})
 }
 
-// noteStatus has the user's connections to this gateway remember a status: whichever of them is registered first after Redis has
-// lost everything puts it back.
-func (g *Gateway) noteStatus(user string, status store.Status) {
-	for _, c := range g.table.partition(store.Partition(user)) {
+// tellStatus tells other gateways of a status, so that none puts back an older one, which would be seen until the newer one
+// follows.
+func (g *Gateway) tellStatus(gateways []store.Epoch, s *peerv1.StatusSet) {
+	for _, epoch := range gateways {
+		if !g.isOwn(epoch) {
+			g.peers.StatusSet(string(epoch), s)
+		}
+	}
+}
+
+// StatusSet has the user's connections to this gateway remember a status, unless they know of a later one: whichever of them is
+// registered first after Redis has lost everything puts it back. It implements [peer.Handler].
+func (g *Gateway) StatusSet(s *peerv1.StatusSet) {
+	to := statusFacts{store.Status{Show: s.GetShow(), Text: s.GetText()}, s.GetSet()}
+	if to.status.Check() != nil {
+		return
+	}
+	for _, c := range g.table.partition(store.Partition(s.GetUser())) {
 		c.mu.Lock()
-		if c.user == user {
-			c.status = unlessDefault(status)
+		if c.user == s.GetUser() && !c.status.isLater(to.set) {
+			c.status = to.unlessNone()
 		}
 		c.mu.Unlock()
 	}

@@ -150,7 +150,9 @@ func (m *worldMember) Unregister(s store.Session, at time.Time, _ feed.Cause) {
 	}
 }
 
-func (m *worldMember) SetStatus(context.Context, store.Session, store.Status) error { return nil }
+func (m *worldMember) SetStatus(context.Context, store.Session, store.Status) (store.StatusChange, error) {
+	return store.StatusChange{}, nil
+}
 
 func (m *worldMember) Locate(user string, done func([]store.Holder, error)) {
 	m.w.mu.Lock()

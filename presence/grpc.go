@@ -24,7 +24,7 @@ func (s *Server) openRPC() error {
 		keys = append(keys, s.cfg.PeerKey)
 	}
 	server, err := rpc.New(rpc.Config{
-		Model: rpcModel{s.model, s.replica}, Keys: keys, OpenUserStatus: s.cfg.OpenUserStatus,
+		Model: rpcModel{s.model, s}, Keys: keys, OpenUserStatus: s.cfg.OpenUserStatus,
 		MaxQueryUsers: s.cfg.MaxQueryUsers, MaxWatchUsers: s.cfg.MaxWatchUsers, Answered: s.telem.answered,
 		Logger: s.log, Meters: s.cfg.Meters, Tracers: s.cfg.Tracers,
 	})
@@ -79,24 +79,27 @@ func (s *Server) GRPCAddr() net.Addr {
 // rpcModel is what the gRPC server asks.
 type rpcModel struct {
 	*lateStore
-	replica *replica.Replica
+	server *Server
 }
 
 func (m rpcModel) Watch(users []string, all bool, token string) (*replica.Subscription, error) {
-	return m.replica.Watch(users, all, token)
+	return m.server.replica.Watch(users, all, token)
+}
+
+func (m rpcModel) SetStatus(ctx context.Context, user string, status store.Status) error {
+	return m.server.changeStatus(ctx, user, status)
 }
 
 // externals is what the store does for chat servers that are no gateways, and for who sets the status of users.
 type externals interface {
-	SetStatus(ctx context.Context, user string, status store.Status) error
+	SetStatus(ctx context.Context, user string, status store.Status) (store.StatusChange, error)
 	RegisterExternal(ctx context.Context, server, user, device string) error
 	UnregisterExternal(ctx context.Context, server, user, device string) error
 	KeepExternal(ctx context.Context, server string, started bool) (store.External, error)
 }
 
-func (l *lateStore) SetStatus(ctx context.Context, user string, status store.Status) error {
-	_, err := ask(ctx, l, func(ctx context.Context, m model) (nothing, error) { return nothing{}, m.SetStatus(ctx, user, status) })
-	return err
+func (l *lateStore) SetStatus(ctx context.Context, user string, status store.Status) (store.StatusChange, error) {
+	return ask(ctx, l, func(ctx context.Context, m model) (store.StatusChange, error) { return m.SetStatus(ctx, user, status) })
 }
 
 func (l *lateStore) RegisterExternal(ctx context.Context, server, user, device string) error {

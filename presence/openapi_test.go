@@ -57,7 +57,9 @@ func (f *fakeModel) Status(context.Context, string) (feed.Standing, error) {
 	return feed.Standing{Status: feed.Status{Show: feed.ShowInvisible, Text: "hush"}, Set: loginTime.UnixMilli()}, f.err
 }
 
-func (f *fakeModel) SetStatus(context.Context, string, store.Status) error { return f.err }
+func (f *fakeModel) SetStatus(context.Context, string, store.Status) (store.StatusChange, error) {
+	return store.StatusChange{}, f.err
+}
 
 // exchange is a request of an operation that is answered with want.
 type exchange struct {

@@ -2,9 +2,11 @@ package presence
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"time"
 
+	peerv1 "github.com/imcluster/imcluster/api/peer/v1"
 	"github.com/imcluster/imcluster/presence/feed"
 	"github.com/imcluster/imcluster/presence/store"
 )
@@ -61,10 +63,32 @@ func (s *Server) setStatus(w http.ResponseWriter, r *http.Request) error {
 	if err := status.Check(); err != nil {
 		return invalid("%v", err)
 	}
-	if err := s.model.SetStatus(r.Context(), user, status); err != nil {
+	if err := s.changeStatus(r.Context(), user, status); err != nil {
 		return err
 	}
 	return respondValue(w, struct{}{})
+}
+
+// tellTimeout is how long who sets a status waits until the gateways are told.
+const tellTimeout = 500 * time.Millisecond
+
+// changeStatus sets the status of a user, and has the gateways that the user is connected to told of it: they put back what they
+// know if Redis loses its data. One gateway is asked to tell the others; it is best effort.
+func (s *Server) changeStatus(ctx context.Context, user string, status store.Status) error {
+	change, err := s.model.SetStatus(ctx, user, status)
+	if err != nil || s.publisher == nil || len(change.Gateways) == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	told := &peerv1.Publish{Status: &peerv1.StatusSet{User: user, Show: status.Show, Text: status.Text, Set: change.Set}}
+	for _, epoch := range change.Gateways {
+		told.Gateways = append(told.Gateways, string(epoch))
+	}
+	if _, err := s.publisher.Publish(ctx, told); err != nil {
+		s.log.DebugContext(ctx, "gateways were not told of a status; they know an older one", "error", err)
+	}
+	return nil
 }
 
 // statusRequest is the body of PUT /v1/users/{user}/status.

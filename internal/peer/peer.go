@@ -53,6 +53,8 @@ type Handler interface {
 	Deliver(p *peerv1.Push)
 	// Kick closes a local connection whose device logged in elsewhere.
 	Kick(user string, connection uint64)
+	// StatusSet notes the status of a user who has local connections.
+	StatusSet(s *peerv1.StatusSet)
 	// Sweep compares the mailboxes of all local sessions: pushes to this gateway may have been lost. It is called when a
 	// peer says so, and when the stream of a peer ended.
 	Sweep(reason string)
@@ -188,6 +190,13 @@ func (n *Node) Broadcast(epoch string, id, data []byte, except string, done func
 func (n *Node) Kick(epoch, user string, connection uint64) {
 	if l := n.link(epoch); l != nil {
 		l.kick(kickKey{user, connection})
+	}
+}
+
+// StatusSet tells the gateway with the epoch the status of a user, best effort. It never blocks.
+func (n *Node) StatusSet(epoch string, s *peerv1.StatusSet) {
+	if l := n.link(epoch); l != nil {
+		l.push(&peerv1.Item{Body: &peerv1.Item_Status{Status: s}}, len(s.User)+len(s.Text)+64)
 	}
 }
 

@@ -85,6 +85,8 @@ func (m *member) Deliver(p *peerv1.Push) {
 	m.mu.Unlock()
 }
 
+func (m *member) StatusSet(*peerv1.StatusSet) {}
+
 func (m *member) Kick(user string, connection uint64) {
 	m.mu.Lock()
 	m.kicks = append(m.kicks, kickKey{user, connection})

@@ -62,6 +62,8 @@ func (n *Node) handle(item *peerv1.Item, out *answerer) {
 		n.cfg.Handler.Kick(body.Kick.User, body.Kick.Connection)
 		out.send(&peerv1.FromReceiver{Body: &peerv1.FromReceiver_Receipt{
 			Receipt: &peerv1.Receipt{User: body.Kick.User, Connection: body.Kick.Connection}}})
+	case *peerv1.Item_Status:
+		n.cfg.Handler.StatusSet(body.Status)
 	case *peerv1.Item_Sweep:
 		n.cfg.Handler.Sweep("a peer dropped pushes")
 	case *peerv1.Item_Broadcast:

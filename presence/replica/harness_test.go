@@ -199,7 +199,7 @@ func (g *gateway) tryLogin(ctx context.Context, user, device string, status *sto
 	if err != nil {
 		return err
 	}
-	s.Since = login.Since
+	s.Since, s.StatusSet = login.Since, login.StatusSet
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sessions[user+"\x00"+device] = s

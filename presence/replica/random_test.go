@@ -50,7 +50,7 @@ func TestWatchersKnowInTheEndWhatRedisSays(t *testing.T) {
 			g.logoutDevice(u, fmt.Sprint("device", random.IntN(2)))
 		case 5:
 			show := []string{feed.ShowOnline, feed.ShowAway, feed.ShowInvisible}[random.IntN(3)]
-			if err := pods[0].store.SetStatus(t.Context(), u, store.Status{Show: show, Text: fmt.Sprint(i)}); err != nil {
+			if _, err := pods[0].store.SetStatus(t.Context(), u, store.Status{Show: show, Text: fmt.Sprint(i)}); err != nil {
 				t.Fatal(err)
 			}
 		}

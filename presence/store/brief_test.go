@@ -58,7 +58,9 @@ func TestBriefsSayWhatUsersDo(t *testing.T) {
 			g.login(id, "e")
 		}
 		if strings.HasPrefix(id, "hidden") {
-			s.SetStatus(t.Context(), id, Status{Show: feed.ShowInvisible}) //nolint:errcheck // it shows in the count below
+			if _, err := s.SetStatus(t.Context(), id, Status{Show: feed.ShowInvisible}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if strings.HasSuffix(id, "gone") || id == long+"2" {
 			g.logout(session)

@@ -104,7 +104,7 @@ func TestNothingIsAcceptedOfAnEpochThatIsToldToBeDead(t *testing.T) {
 	if _, _, err := g.tryLogin(t.Context(), "anna", "d2"); !errors.Is(err, ErrFenced) {
 		t.Errorf("register: %v", err)
 	}
-	if err := g.member.SetStatus(t.Context(), bert, Status{Show: feed.ShowAway}); !errors.Is(err, ErrFenced) {
+	if _, err := g.member.SetStatus(t.Context(), bert, Status{Show: feed.ShowAway}); !errors.Is(err, ErrFenced) {
 		t.Errorf("set status: %v", err)
 	}
 	for _, id := range []string{"anna", "bert"} {

@@ -36,7 +36,7 @@ func TestRevisionsAreDense(t *testing.T) {
 							t.Error(err)
 						}
 						if len(id)%2 == 0 {
-							err = g.store.SetStatus(t.Context(), id, Status{Show: feed.ShowAway})
+							_, err = g.store.SetStatus(t.Context(), id, Status{Show: feed.ShowAway})
 						}
 						if err != nil {
 							t.Error(err)

@@ -114,14 +114,14 @@ func (h *history) step(user, device string) {
 	case n < 80:
 		status := h.status()
 		h.note("status of %s: %+v", user, *status)
-		if err := h.store.SetStatus(context.Background(), user, *status); err != nil {
+		if _, err := h.store.SetStatus(context.Background(), user, *status); err != nil {
 			h.t.Errorf("set status: %v", err)
 		}
 	case n < 90:
 		if list := g.all(); len(list) > 0 {
 			status := h.status()
 			h.note("status of %s by %s: %+v", list[0].User, g.pod, *status)
-			if err := g.member.SetStatus(context.Background(), list[0], *status); err != nil && !errors.Is(err, ErrNoSession) {
+			if _, err := g.member.SetStatus(context.Background(), list[0], *status); err != nil && !errors.Is(err, ErrNoSession) {
 				h.t.Errorf("set status: %v", err)
 			}
 		}
@@ -161,7 +161,7 @@ func (h *history) login(g *gateway, user, device string) {
 	if err != nil {
 		return
 	}
-	s.Since, s.Status = login.Since, &login.Status
+	s.Since, s.Status, s.StatusSet = login.Since, &login.Status, login.StatusSet
 	g.mu.Lock()
 	g.sessions[s.Conn] = s
 	g.mu.Unlock()

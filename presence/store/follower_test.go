@@ -235,7 +235,7 @@ func setStatus(t testing.TB, s *Store, user, show, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := s.SetStatus(ctx, user, Status{Show: show, Text: text}); err != nil {
+	if _, err := s.SetStatus(ctx, user, Status{Show: show, Text: text}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -98,6 +98,7 @@ type gateway struct {
 	sessions map[uint64]Session
 	conns    uint64
 	replaced []Session
+	held     chan struct{} // not nil: until it is closed nobody is told the sessions
 
 	suspicions int
 	ended      []Session      // by revocations
@@ -132,7 +133,11 @@ func (g *gateway) Sessions(part int) iter.Seq[Session] {
 			list = append(list, s)
 		}
 	}
+	held := g.held
 	g.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	return func(yield func(Session) bool) {
 		for _, s := range list {
 			if !yield(s) {

@@ -49,7 +49,7 @@ func (l *life) toggleVisibility(step int) {
 	var err error
 	switch {
 	case l.connected && step%3 == 0:
-		err = l.g.member.SetStatus(context.Background(), *l.session, status)
+		_, err = l.g.member.SetStatus(context.Background(), *l.session, status)
 	case l.connected && step%3 == 1:
 		s := *l.session
 		s.Conn += 1 << 32
@@ -60,7 +60,7 @@ func (l *life) toggleVisibility(step int) {
 			l.session = &s
 		}
 	default:
-		err = l.g.store.SetStatus(context.Background(), l.id, status)
+		_, err = l.g.store.SetStatus(context.Background(), l.id, status)
 	}
 	if err != nil {
 		l.t.Fatal(err)
@@ -186,7 +186,7 @@ func TestInvisibleUsersStaySoWhenRedisIsEmptied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Since, s.Status = login.Since, &login.Status
+		s.Since, s.Status, s.StatusSet = login.Since, &login.Status, login.StatusSet
 		g.mu.Lock()
 		g.sessions[s.Conn] = s
 		g.mu.Unlock()
@@ -225,7 +225,7 @@ func TestStatusOfALoginIsNotPutBackWithoutALoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Since = login.Since
+	s.Since, s.StatusSet = login.Since, login.StatusSet
 	g.mu.Lock()
 	g.sessions[s.Conn] = s
 	g.mu.Unlock()
@@ -272,20 +272,20 @@ func TestStatusIsSet(t *testing.T) {
 	if err != nil || login.Status != (Status{Show: feed.ShowAway, Text: "2.5 h. Back soon"}) {
 		t.Errorf("login %+v, %v", login, err)
 	}
-	if err := g.member.SetStatus(t.Context(), s, Status{}); !errors.Is(err, ErrNoSession) {
+	if _, err := g.member.SetStatus(t.Context(), s, Status{}); !errors.Is(err, ErrNoSession) {
 		t.Errorf("a session that has ended sets a status: %v", err)
 	}
-	if err := g.member.SetStatus(t.Context(), again, Status{Show: "gone"}); !errors.Is(err, ErrInvalidStatus) {
+	if _, err := g.member.SetStatus(t.Context(), again, Status{Show: "gone"}); !errors.Is(err, ErrInvalidStatus) {
 		t.Errorf("a bad status: %v", err)
 	}
-	if err := g.store.SetStatus(t.Context(), "anna", Status{Text: "\n"}); !errors.Is(err, ErrInvalidStatus) {
+	if _, err := g.store.SetStatus(t.Context(), "anna", Status{Text: "\n"}); !errors.Is(err, ErrInvalidStatus) {
 		t.Errorf("a bad text: %v", err)
 	}
 	again.Status = &Status{Show: "x"}
 	if _, err := g.member.Register(t.Context(), again); !errors.Is(err, ErrInvalidStatus) {
 		t.Errorf("login with a bad status: %v", err)
 	}
-	if err := g.member.SetStatus(t.Context(), again, Status{}); err != nil {
+	if _, err := g.member.SetStatus(t.Context(), again, Status{}); err != nil {
 		t.Error(err)
 	}
 	if u := user(t, g.store, "anna"); u.Status != feed.ShowOnline || u.Text != "" {

@@ -53,8 +53,6 @@ type Mail struct {
 	// Missed is how many messages between the one asked for and First were dropped, because the mailbox was full or they
 	// were too old.
 	Missed int
-	// Status is that of the user from now on.
-	Status Status
 }
 
 // Login is the outcome of a registration.
@@ -71,6 +69,8 @@ type Login struct {
 	Missed int
 	// Status is that of the user from now on.
 	Status Status
+	// StatusSet is when it was set, unix ms; 0 if nobody has set any.
+	StatusSet int64
 }
 
 // Peek tells the newest number of a mailbox, and where the user is. It is for messages whose append ended with

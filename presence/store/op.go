@@ -46,7 +46,7 @@ type op struct {
 	session  Session
 	endedAt  int64 // unix ms: when the session ended
 	cause    feed.Cause
-	letter   string // of session.Status, if it is to be set
+	letter   string // of session.Status, if it is to be set or put back
 	text     string
 
 	// Owned by the worker that has the op in its batch.
@@ -56,7 +56,7 @@ type op struct {
 	// fixed are the arguments of an op that needs nothing else than its maker knew.
 	fixed []any
 	// Arguments live here, since pointers go into args without an allocation.
-	user, entry, conn, since, seen, bucket, mailKey, ring, revoked, issued arg
+	user, entry, conn, since, seen, bucket, mailKey, ring, revoked, issued, statusSet arg
 
 	device, buckets, index, modulus int
 	until                           int64
@@ -98,6 +98,7 @@ func newOp(k kind, part int, session Session) *op {
 		kind: k, part: part, session: session, queued: time.Now(), done: o.done, args: o.args,
 		user: o.user, entry: o.entry, conn: o.conn, since: o.since, seen: o.seen, bucket: o.bucket,
 		mailKey: o.mailKey, ring: o.ring, revoked: o.revoked, issued: o.issued,
+		statusSet: o.statusSet,
 	}
 	return o
 }
@@ -132,13 +133,18 @@ func (o *op) encode(l *lanes, lease *lease, until int64) []any {
 		}
 		o.encodePut(k, sc, lease, &o.bucket)
 		o.add(&l.store.cfg.MaxDevices, &o.device, &o.seen, &o.buckets, &l.retention, &o.session.Addr)
-		o.addStatus()
+		if o.letter != "" {
+			o.add(&o.letter, &o.text)
+		}
 	case opReassert:
 		o.device = deviceHash(o.session.User, o.session.Device)
 		o.encodePut(k, reassertScript, lease)
 		o.since.b = strconv.AppendInt(o.since.b[:0], o.session.Since.UnixMilli(), 36)
 		o.add(&o.since, &o.device, &o.session.Addr)
-		o.addStatus()
+		if o.letter != "" {
+			o.statusSet.b = strconv.AppendInt(o.statusSet.b[:0], o.session.StatusSet, 36)
+			o.add(&o.letter, &o.text, &o.statusSet)
+		}
 	case opStatus:
 		o.encodeSeen(l)
 		o.ring.set(k.ring[o.part], o.session.User)
@@ -178,16 +184,10 @@ func (o *op) encodePut(k *keys, sc *script, lease *lease, more ...any) {
 	o.add(&o.session.Platform, &o.session.TokenID, &o.issued)
 }
 
-// setStatus readies the status that the op is to set.
+// setStatus readies the status that the op is to set or put back.
 func (o *op) setStatus(s *Status) {
 	if s != nil {
 		o.letter, o.text = s.Letter(), s.Text
-	}
-}
-
-func (o *op) addStatus() {
-	if o.letter != "" {
-		o.add(&o.letter, &o.text)
 	}
 }
 

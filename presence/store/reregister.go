@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/imcluster/imcluster/presence/feed"
 )
 
 const (
@@ -164,7 +162,7 @@ func (l *lanes) reassert(part int, sessions []Session, b *reassertion, lost bool
 		}
 		o := newOp(opReassert, part, s)
 		o.batch, o.finish = b, finishReassert
-		if lost && s.Status != nil && *s.Status != (Status{}) && *s.Status != (Status{Show: feed.ShowOnline}) {
+		if lost && s.StatusSet > 0 {
 			o.setStatus(s.Status)
 		}
 		b.wg.Add(1)

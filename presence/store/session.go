@@ -72,7 +72,7 @@ func parseLogin(reply, device string) (login Login) {
 	}
 	if len(fields) == 6 {
 		if s, err := feed.ParseStanding(fields[5]); err == nil {
-			login.Status = s.Status
+			login.Status, login.StatusSet = s.Status, s.Set
 		}
 	}
 	return login

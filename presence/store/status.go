@@ -3,41 +3,70 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // errBeingReaped says that a status was not set because a gateway of the user has just died.
 var errBeingReaped = fmt.Errorf("%w: sessions of a gateway that died are being removed", ErrUnavailable)
 
+// StatusChange says what came of setting a status.
+type StatusChange struct {
+	// Set is when it was set, by Redis' clock, unix ms. Of two statuses of a user the later one holds.
+	Set int64
+	// Gateways are those, but for the caller, that have sessions of the user. Each puts back the status that it remembers, if
+	// Redis loses its data: tell them.
+	Gateways []Epoch
+}
+
+// parseChange reads "+<set> <epoch> …".
+func parseChange(reply string, own Epoch) (c StatusChange) {
+	fields := strings.Fields(strings.TrimPrefix(reply, "+"))
+	for i, f := range fields {
+		if i == 0 {
+			c.Set, _ = strconv.ParseInt(f, 36, 64) // 0, older than all, if it were none
+		} else if e := Epoch(f); e != own && !e.External() {
+			c.Gateways = append(c.Gateways, e)
+		}
+	}
+	return c
+}
+
 // SetStatus sets the status of the session's user, in order with what else the gateway writes about the user. It waits at most
 // Config.OpTimeout and what an attempt takes. ErrInvalidStatus; ErrNoSession; ErrUnavailable and ErrFenced mean that
 // the outcome is unknown; so does the end of ctx.
-func (m *Member) SetStatus(ctx context.Context, session Session, status Status) error {
+func (m *Member) SetStatus(ctx context.Context, session Session, status Status) (StatusChange, error) {
 	if err := status.Check(); err != nil {
-		return fmt.Errorf("set status: %w", err)
+		return StatusChange{}, fmt.Errorf("set status: %w", err)
 	}
-	result := make(chan error, 1)
+	type result struct {
+		reply string
+		err   error
+	}
+	results := make(chan result, 1)
 	o := newOp(opStatus, Partition(session.User), session)
 	o.deadline = o.queued.Add(m.store.cfg.OpTimeout)
 	o.setStatus(&status)
 	o.finish = func(_ *lanes, o *op, reply any, err error) {
 		o.free()
-		if err == nil && textOf(reply) == "N" {
-			err = ErrNoSession
+		r := result{textOf(reply), err}
+		if err == nil && r.reply == "N" {
+			r.err = ErrNoSession
 		}
-		result <- err
+		results <- r
 	}
 	m.lanes.push(o)
-	var err error
+	var r result
 	select {
-	case err = <-result:
+	case r = <-results:
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		r.err = context.Cause(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("set status: %w", err)
+	if r.err != nil {
+		return StatusChange{}, fmt.Errorf("set status: %w", r.err)
 	}
-	return nil
+	return parseChange(r.reply, m.Epoch()), nil
 }
 
 const (
@@ -48,12 +77,12 @@ const (
 )
 
 // SetStatus sets the status of a user, connected or not. ErrInvalidStatus, or ErrUnavailable, whose outcome is unknown.
-func (s *Store) SetStatus(ctx context.Context, user string, status Status) error {
+func (s *Store) SetStatus(ctx context.Context, user string, status Status) (StatusChange, error) {
 	if err := status.Check(); err != nil {
-		return fmt.Errorf("set status: %w", err)
+		return StatusChange{}, fmt.Errorf("set status: %w", err)
 	}
 	if err := s.tellDeaths(ctx); err != nil {
-		return fmt.Errorf("set status: %w", err)
+		return StatusChange{}, fmt.Errorf("set status: %w", err)
 	}
 	part := Partition(user)
 	buckets, field := 1, seenField(user)
@@ -67,20 +96,20 @@ func (s *Store) SetStatus(ctx context.Context, user string, status Status) error
 			"", "", "", indexEntry(user, ""), noDeadline, s.keys.index[part],
 			"", status.Letter(), status.Text, field, buckets, s.cfg.mailKept().Milliseconds())
 		if err := s.write(ctx, r); err != nil {
-			return fmt.Errorf("set status: %w", err)
+			return StatusChange{}, fmt.Errorf("set status: %w", err)
 		}
 		switch text := r.text(); {
 		case text == "W":
 			if err := pause(ctx, statusPause); err != nil {
-				return fmt.Errorf("set status: %w", err)
+				return StatusChange{}, fmt.Errorf("set status: %w", err)
 			}
 		case text != "" && text[0] == 'B':
 			buckets = max(1, int(intOf(text[1:])))
 		default:
-			return nil
+			return parseChange(text, ""), nil
 		}
 	}
-	return fmt.Errorf("set status: %w", errBeingReaped)
+	return StatusChange{}, fmt.Errorf("set status: %w", errBeingReaped)
 }
 
 // noDeadline is later than all times, in unix ms: the API has no lease that could end.

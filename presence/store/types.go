@@ -77,8 +77,11 @@ type Session struct {
 	// Addr is the IP address of the client; may be empty. It goes into the feed and is not kept.
 	Addr string
 	// Status is what the login sets, in the same step; nil leaves it as it was. Afterwards it is what the gateway knows, which
-	// is put back with the session if Redis lost it.
+	// is put back with the session if Redis lost it, or has an older one.
 	Status *Status
+	// StatusSet is when the status was set, by Redis' clock, unix ms, as [Login] or [StatusChange] has it; 0 if nobody has set
+	// any. Register ignores it.
+	StatusSet int64
 }
 
 // Holder is where one device of a user is connected.

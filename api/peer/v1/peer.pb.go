@@ -519,6 +519,7 @@ type Item struct {
 	//	*Item_Sweep
 	//	*Item_Broadcast
 	//	*Item_Publish
+	//	*Item_Status
 	Body          isItem_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -606,6 +607,15 @@ func (x *Item) GetPublish() *Publish {
 	return nil
 }
 
+func (x *Item) GetStatus() *StatusSet {
+	if x != nil {
+		if x, ok := x.Body.(*Item_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
 type isItem_Body interface {
 	isItem_Body()
 }
@@ -630,6 +640,10 @@ type Item_Publish struct {
 	Publish *Publish `protobuf:"bytes,5,opt,name=publish,proto3,oneof"`
 }
 
+type Item_Status struct {
+	Status *StatusSet `protobuf:"bytes,6,opt,name=status,proto3,oneof"`
+}
+
 func (*Item_Push) isItem_Body() {}
 
 func (*Item_Kick) isItem_Body() {}
@@ -639,6 +653,8 @@ func (*Item_Sweep) isItem_Body() {}
 func (*Item_Broadcast) isItem_Body() {}
 
 func (*Item_Publish) isItem_Body() {}
+
+func (*Item_Status) isItem_Body() {}
 
 // Push is a message that was stored, for connections of the receiver. It is a hint: whoever is not there any more is passed
 // over, and whoever sees by the number that something before it is missing reads the mailbox.
@@ -819,6 +835,78 @@ func (x *Kick) GetConnection() uint64 {
 	return 0
 }
 
+// StatusSet tells the status of a user who has sessions on the receiver, which puts it back if Redis loses it. It is a hint:
+// a receiver that does not get it puts back what it knows.
+type StatusSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// online, away, busy or invisible.
+	Show string `protobuf:"bytes,2,opt,name=show,proto3" json:"show,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// When it was set, by Redis' clock, unix milliseconds. Of two statuses the later one holds.
+	Set           int64 `protobuf:"varint,4,opt,name=set,proto3" json:"set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatusSet) Reset() {
+	*x = StatusSet{}
+	mi := &file_api_peer_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatusSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatusSet) ProtoMessage() {}
+
+func (x *StatusSet) ProtoReflect() protoreflect.Message {
+	mi := &file_api_peer_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatusSet.ProtoReflect.Descriptor instead.
+func (*StatusSet) Descriptor() ([]byte, []int) {
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *StatusSet) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *StatusSet) GetShow() string {
+	if x != nil {
+		return x.Show
+	}
+	return ""
+}
+
+func (x *StatusSet) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *StatusSet) GetSet() int64 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
 // Sweep says that pushes to the receiver were dropped: it has to compare the mailboxes of its sessions.
 type Sweep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -828,7 +916,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +928,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +941,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 // Broadcast is a message for all connections of the receiver. It is not stored anywhere.
@@ -873,7 +961,7 @@ type Broadcast struct {
 
 func (x *Broadcast) Reset() {
 	*x = Broadcast{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +973,7 @@ func (x *Broadcast) String() string {
 func (*Broadcast) ProtoMessage() {}
 
 func (x *Broadcast) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +986,7 @@ func (x *Broadcast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Broadcast.ProtoReflect.Descriptor instead.
 func (*Broadcast) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Broadcast) GetId() uint64 {
@@ -941,7 +1029,7 @@ type BroadcastReceipt struct {
 
 func (x *BroadcastReceipt) Reset() {
 	*x = BroadcastReceipt{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1041,7 @@ func (x *BroadcastReceipt) String() string {
 func (*BroadcastReceipt) ProtoMessage() {}
 
 func (x *BroadcastReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1054,7 @@ func (x *BroadcastReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BroadcastReceipt.ProtoReflect.Descriptor instead.
 func (*BroadcastReceipt) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BroadcastReceipt) GetId() uint64 {
@@ -998,14 +1086,18 @@ type Publish struct {
 	// Opaque JSON.
 	Content []byte `protobuf:"bytes,6,opt,name=content,proto3" json:"content,omitempty"`
 	// Not empty. It does not collide with those that clients choose.
-	ClientMsgId   string `protobuf:"bytes,7,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	ClientMsgId string `protobuf:"bytes,7,opt,name=client_msg_id,json=clientMsgId,proto3" json:"client_msg_id,omitempty"`
+	// If set, there is no message, and nothing else but the id and gateways: the back end has set the status of a user. The
+	// receiver notes it, and tells it to the gateways with these epochs.
+	Status        *StatusSet `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"`
+	Gateways      []string   `protobuf:"bytes,9,rep,name=gateways,proto3" json:"gateways,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1109,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1122,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Publish) GetId() uint64 {
@@ -1082,6 +1174,20 @@ func (x *Publish) GetClientMsgId() string {
 	return ""
 }
 
+func (x *Publish) GetStatus() *StatusSet {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *Publish) GetGateways() []string {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
 // Published answers a Publish. Codes are those of the WebSocket protocol.
 type Published struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1106,7 +1212,7 @@ type Published struct {
 
 func (x *Published) Reset() {
 	*x = Published{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1224,7 @@ func (x *Published) String() string {
 func (*Published) ProtoMessage() {}
 
 func (x *Published) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1237,7 @@ func (x *Published) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Published.ProtoReflect.Descriptor instead.
 func (*Published) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Published) GetId() uint64 {
@@ -1202,7 +1308,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1320,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1333,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outcome) GetUser() string {
@@ -1262,7 +1368,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_api_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1380,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_api_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1393,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_api_peer_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Receipt) GetUser() string {
@@ -1333,13 +1439,14 @@ const file_api_peer_v1_peer_proto_rawDesc = "" +
 	"\x05Proof\x12\x14\n" +
 	"\x05proof\x18\x01 \x01(\fR\x05proof\"6\n" +
 	"\x05Batch\x12-\n" +
-	"\x05items\x18\x01 \x03(\v2\x17.imcluster.peer.v1.ItemR\x05items\"\x94\x02\n" +
+	"\x05items\x18\x01 \x03(\v2\x17.imcluster.peer.v1.ItemR\x05items\"\xcc\x02\n" +
 	"\x04Item\x12-\n" +
 	"\x04push\x18\x01 \x01(\v2\x17.imcluster.peer.v1.PushH\x00R\x04push\x12-\n" +
 	"\x04kick\x18\x02 \x01(\v2\x17.imcluster.peer.v1.KickH\x00R\x04kick\x120\n" +
 	"\x05sweep\x18\x03 \x01(\v2\x18.imcluster.peer.v1.SweepH\x00R\x05sweep\x12<\n" +
 	"\tbroadcast\x18\x04 \x01(\v2\x1c.imcluster.peer.v1.BroadcastH\x00R\tbroadcast\x126\n" +
-	"\apublish\x18\x05 \x01(\v2\x1a.imcluster.peer.v1.PublishH\x00R\apublishB\x06\n" +
+	"\apublish\x18\x05 \x01(\v2\x1a.imcluster.peer.v1.PublishH\x00R\apublish\x126\n" +
+	"\x06status\x18\x06 \x01(\v2\x1c.imcluster.peer.v1.StatusSetH\x00R\x06statusB\x06\n" +
 	"\x04body\"n\n" +
 	"\x04Push\x12\x1d\n" +
 	"\n" +
@@ -1354,7 +1461,12 @@ const file_api_peer_v1_peer_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x02 \x01(\x04R\n" +
-	"connection\"\a\n" +
+	"connection\"Y\n" +
+	"\tStatusSet\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04show\x18\x02 \x01(\tR\x04show\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x10\n" +
+	"\x03set\x18\x04 \x01(\x03R\x03set\"\a\n" +
 	"\x05Sweep\"f\n" +
 	"\tBroadcast\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
@@ -1364,7 +1476,7 @@ const file_api_peer_v1_peer_proto_rawDesc = "" +
 	"\x06except\x18\x04 \x01(\tR\x06except\">\n" +
 	"\x10BroadcastReceipt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
-	"\bsessions\x18\x02 \x01(\rR\bsessions\"\xb3\x01\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\"\x85\x02\n" +
 	"\aPublish\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x14\n" +
@@ -1372,7 +1484,9 @@ const file_api_peer_v1_peer_proto_rawDesc = "" +
 	"\x05group\x18\x04 \x01(\tR\x05group\x12\x1a\n" +
 	"\beveryone\x18\x05 \x01(\bR\beveryone\x12\x18\n" +
 	"\acontent\x18\x06 \x01(\fR\acontent\x12\"\n" +
-	"\rclient_msg_id\x18\a \x01(\tR\vclientMsgId\"\xe2\x01\n" +
+	"\rclient_msg_id\x18\a \x01(\tR\vclientMsgId\x124\n" +
+	"\x06status\x18\b \x01(\v2\x1c.imcluster.peer.v1.StatusSetR\x06status\x12\x1a\n" +
+	"\bgateways\x18\t \x03(\tR\bgateways\"\xe2\x01\n" +
 	"\tPublished\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x18\n" +
@@ -1410,7 +1524,7 @@ func file_api_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_api_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_api_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_api_peer_v1_peer_proto_goTypes = []any{
 	(Role)(0),                // 0: imcluster.peer.v1.Role
 	(*FromSender)(nil),       // 1: imcluster.peer.v1.FromSender
@@ -1423,38 +1537,41 @@ var file_api_peer_v1_peer_proto_goTypes = []any{
 	(*Push)(nil),             // 8: imcluster.peer.v1.Push
 	(*Target)(nil),           // 9: imcluster.peer.v1.Target
 	(*Kick)(nil),             // 10: imcluster.peer.v1.Kick
-	(*Sweep)(nil),            // 11: imcluster.peer.v1.Sweep
-	(*Broadcast)(nil),        // 12: imcluster.peer.v1.Broadcast
-	(*BroadcastReceipt)(nil), // 13: imcluster.peer.v1.BroadcastReceipt
-	(*Publish)(nil),          // 14: imcluster.peer.v1.Publish
-	(*Published)(nil),        // 15: imcluster.peer.v1.Published
-	(*Outcome)(nil),          // 16: imcluster.peer.v1.Outcome
-	(*Receipt)(nil),          // 17: imcluster.peer.v1.Receipt
+	(*StatusSet)(nil),        // 11: imcluster.peer.v1.StatusSet
+	(*Sweep)(nil),            // 12: imcluster.peer.v1.Sweep
+	(*Broadcast)(nil),        // 13: imcluster.peer.v1.Broadcast
+	(*BroadcastReceipt)(nil), // 14: imcluster.peer.v1.BroadcastReceipt
+	(*Publish)(nil),          // 15: imcluster.peer.v1.Publish
+	(*Published)(nil),        // 16: imcluster.peer.v1.Published
+	(*Outcome)(nil),          // 17: imcluster.peer.v1.Outcome
+	(*Receipt)(nil),          // 18: imcluster.peer.v1.Receipt
 }
 var file_api_peer_v1_peer_proto_depIdxs = []int32{
 	3,  // 0: imcluster.peer.v1.FromSender.hello:type_name -> imcluster.peer.v1.Hello
 	5,  // 1: imcluster.peer.v1.FromSender.proof:type_name -> imcluster.peer.v1.Proof
 	6,  // 2: imcluster.peer.v1.FromSender.batch:type_name -> imcluster.peer.v1.Batch
 	4,  // 3: imcluster.peer.v1.FromReceiver.challenge:type_name -> imcluster.peer.v1.Challenge
-	17, // 4: imcluster.peer.v1.FromReceiver.receipt:type_name -> imcluster.peer.v1.Receipt
-	15, // 5: imcluster.peer.v1.FromReceiver.published:type_name -> imcluster.peer.v1.Published
-	13, // 6: imcluster.peer.v1.FromReceiver.broadcast:type_name -> imcluster.peer.v1.BroadcastReceipt
+	18, // 4: imcluster.peer.v1.FromReceiver.receipt:type_name -> imcluster.peer.v1.Receipt
+	16, // 5: imcluster.peer.v1.FromReceiver.published:type_name -> imcluster.peer.v1.Published
+	14, // 6: imcluster.peer.v1.FromReceiver.broadcast:type_name -> imcluster.peer.v1.BroadcastReceipt
 	0,  // 7: imcluster.peer.v1.Hello.role:type_name -> imcluster.peer.v1.Role
 	7,  // 8: imcluster.peer.v1.Batch.items:type_name -> imcluster.peer.v1.Item
 	8,  // 9: imcluster.peer.v1.Item.push:type_name -> imcluster.peer.v1.Push
 	10, // 10: imcluster.peer.v1.Item.kick:type_name -> imcluster.peer.v1.Kick
-	11, // 11: imcluster.peer.v1.Item.sweep:type_name -> imcluster.peer.v1.Sweep
-	12, // 12: imcluster.peer.v1.Item.broadcast:type_name -> imcluster.peer.v1.Broadcast
-	14, // 13: imcluster.peer.v1.Item.publish:type_name -> imcluster.peer.v1.Publish
-	9,  // 14: imcluster.peer.v1.Push.targets:type_name -> imcluster.peer.v1.Target
-	16, // 15: imcluster.peer.v1.Published.outcomes:type_name -> imcluster.peer.v1.Outcome
-	1,  // 16: imcluster.peer.v1.Peer.Connect:input_type -> imcluster.peer.v1.FromSender
-	2,  // 17: imcluster.peer.v1.Peer.Connect:output_type -> imcluster.peer.v1.FromReceiver
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 11: imcluster.peer.v1.Item.sweep:type_name -> imcluster.peer.v1.Sweep
+	13, // 12: imcluster.peer.v1.Item.broadcast:type_name -> imcluster.peer.v1.Broadcast
+	15, // 13: imcluster.peer.v1.Item.publish:type_name -> imcluster.peer.v1.Publish
+	11, // 14: imcluster.peer.v1.Item.status:type_name -> imcluster.peer.v1.StatusSet
+	9,  // 15: imcluster.peer.v1.Push.targets:type_name -> imcluster.peer.v1.Target
+	11, // 16: imcluster.peer.v1.Publish.status:type_name -> imcluster.peer.v1.StatusSet
+	17, // 17: imcluster.peer.v1.Published.outcomes:type_name -> imcluster.peer.v1.Outcome
+	1,  // 18: imcluster.peer.v1.Peer.Connect:input_type -> imcluster.peer.v1.FromSender
+	2,  // 19: imcluster.peer.v1.Peer.Connect:output_type -> imcluster.peer.v1.FromReceiver
+	19, // [19:20] is the sub-list for method output_type
+	18, // [18:19] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_api_peer_v1_peer_proto_init() }
@@ -1479,6 +1596,7 @@ func file_api_peer_v1_peer_proto_init() {
 		(*Item_Sweep)(nil),
 		(*Item_Broadcast)(nil),
 		(*Item_Publish)(nil),
+		(*Item_Status)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1486,7 +1604,7 @@ func file_api_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_peer_v1_peer_proto_rawDesc), len(file_api_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -17,10 +17,13 @@ local function depart(user, mail, device, box, now, kept, hidden, entry, gone)
     redis.call('HDEL', hidden, string.sub(entry, 1, -#device - 2))
   end
   local empty = not box.h or redis.call('LLEN', mail) == 0
-  if sessions == 0 and #others == 0 and empty and not box.t then
+  -- That there is no status, which may be noted with its time, is forgotten with the last session.
+  local plain = sessions == 0 and box.t and string.find(box.t, '^o%w*%.%w*%.$')
+  if sessions == 0 and #others == 0 and empty and (plain or not box.t) then
     redis.call('DEL', user)
     return
   end
+  if plain then redis.call('HDEL', user, 't') end
   -- 8 devices are waited for, this one included.
   if #others > 7 then
     table.sort(others, function(a, b)

@@ -1,14 +1,14 @@
 -- status.lua goes after mailbox.lua and write.lua, before scripts that set the status of a user: the field "t", "<o online|
 -- a away|b busy|i invisible><set at, ms>.<hidden, s>.<text>", numbers in base 36. An invisible user was last seen at hidden: when
--- the status was set, or earlier, if nobody was there then; empty if never. Absent is online without text.
+-- the status was set, or earlier, if nobody was there then; empty if never. Absent is online without text. That is kept too, if
+-- it was set, while the user has sessions: only by its time is it known to be newer than what a gateway puts back after a loss.
 --
--- Sets the status. entry is what last seen has of the user. box.t is afterwards what the status is. Returns "+" if it was
--- changed, "=" if it was the same, or "W", before anything was written, if all sessions are on dead epochs and must be reaped
+-- Sets the status, and the time, if it was the same, too. entry is what last seen has of the user. box.t is afterwards what the
+-- status is. Returns "+" if it was changed, "=" if it was the same, or "W", before anything was written, if all sessions are on dead epochs and must be reaped
 -- first, which notes when the user was last seen.
 local function setStatus(box, letter, text, entry)
   local old = box.t
-  local was, since, said = string.match(old or 'o..', '^(%a)%w*%.(%w*)%.(.*)$')
-  if was == letter and said == text then return '=' end
+  local was, set, since, said = string.match(old or 'o0..', '^(%a)(%w*)%.(%w*)%.(.*)$')
   local alive, dead = false, false
   if (was == 'i') ~= (letter == 'i') then
     for other, session in pairs(box) do
@@ -26,18 +26,13 @@ local function setStatus(box, letter, text, entry)
       if seen > 0 then since = base36(seen) end
     end
   end
-  if letter == 'o' and text == '' then
-    box.t = nil
-    redis.call('HDEL', KEYS[1], 't')
-  else
-    box.t = letter .. base36(ms) .. '.' .. since .. '.' .. text
-    redis.call('HSET', KEYS[1], 't', box.t)
-  end
+  box.t = letter .. base36(math.max(ms, tonumber(set, 36) + 1)) .. '.' .. since .. '.' .. text
+  redis.call('HSET', KEYS[1], 't', box.t)
   local name = string.sub(ARGV[4], 1, -#ARGV[3] - 2)
   if letter == 'i' and alive then
     redis.call('HSET', hidden, name, '')
   elseif was == 'i' and letter ~= 'i' then
     redis.call('HDEL', hidden, name)
   end
-  return '+'
+  return was == letter and said == text and '=' or '+'
 end
