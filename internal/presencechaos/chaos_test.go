@@ -83,7 +83,7 @@ func work(t *testing.T, next <-chan uint64, config func(t *testing.T) Config) {
 }
 
 // shown is how many violations are told, and of how many events of the users concerned.
-const shown, shownEvents = 4, 40
+const shown, shownEvents = 2, 120
 
 // report tells what is known of a failure.
 func report(t *testing.T, w *World, seed uint64, r Result) {
@@ -92,7 +92,7 @@ func report(t *testing.T, w *World, seed uint64, r Result) {
 	if r.Err != nil {
 		t.Errorf("%v", r.Err)
 		if r.Blamed != "" {
-			t.Logf("what happened to %s:\n%s", r.Blamed, tail(r.History, r.Blamed, shownEvents))
+			t.Logf("what happened to %s:\n%s\nwhy: %s", r.Blamed, tail(r.History, r.Blamed, shownEvents), r.Why)
 		}
 	}
 	count := map[Rule]int{}

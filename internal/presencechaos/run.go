@@ -2,6 +2,7 @@ package presencechaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -31,6 +32,7 @@ type Result struct {
 	Violations []Violation
 	Err        error
 	Blamed     string // a user whom the Err is about
+	Why        string // what presence says of that user
 	History    []Event
 	Settled    time.Duration // after how long all told the same
 }
@@ -66,16 +68,21 @@ func (w *World) Run(ctx context.Context, st *store.Store, seed uint64) Result {
 		result.Err = r.settle(ctx)
 		result.Settled = time.Since(begun)
 	}
+	for _, name := range r.names {
+		if result.Err != nil && result.Blamed == "" && strings.Contains(result.Err.Error(), name+" ") {
+			result.Blamed = name
+		}
+	}
+	if result.Blamed != "" {
+		why, err := w.presence(0).Why(ctx, result.Blamed)
+		text, _ := json.Marshal(why) // an answer in JSON
+		result.Why = fmt.Sprintf("%s %v", text, err)
+	}
 	for _, u := range r.users {
 		u.leave()
 	}
 	if result.Err == nil { // who has left is to be seen leaving
 		result.Err = r.settle(ctx)
-	}
-	for _, name := range r.names {
-		if result.Err != nil && result.Blamed == "" && strings.Contains(result.Err.Error(), name+" ") {
-			result.Blamed = name
-		}
 	}
 	stop()
 	watchTasks.Wait()
