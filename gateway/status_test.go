@@ -37,8 +37,9 @@ func TestEveryGatewayOfAUserPutsTheNewestStatusBack(t *testing.T) {
 		}
 	})
 	// It comes after the statuses on the way from gateway to gateway.
+	sender := login(t, b.Addr().String(), "sender", "d")
 	for i, user := range []string{"anna", "gustav"} {
-		if code := laptop.chat(user, i); code != 200 {
+		if code := sender.chat(user, i); code != 200 {
 			t.Fatalf("answered with %v", code)
 		}
 	}
