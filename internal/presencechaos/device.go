@@ -38,16 +38,35 @@ const (
 
 // devices are the connections that are open, by gateway.
 type devices struct {
-	mu   sync.Mutex
-	open map[*device]struct{} // guarded by mu
+	mu    sync.Mutex
+	open  map[*device]struct{} // guarded by mu
+	shaky map[string]struct{}  // gateways that were stopped: their leases may be about to end; guarded by mu
 }
 
-func newDevices() *devices { return &devices{open: map[*device]struct{}{}} }
+func newDevices() *devices {
+	return &devices{open: map[*device]struct{}{}, shaky: map[string]struct{}{}}
+}
+
+// stands tells whether the sessions of a gateway are safe as long as nothing more happens to it.
+func (s *devices) stands(gateway string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, shaky := s.shaky[gateway]
+	return !shaky
+}
+
+// calm says that all gateways have had the time to renew their leases, or to find that they had ended.
+func (s *devices) calm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.shaky)
+}
 
 // hit says that the connections of a gateway may be lost from now on.
 func (s *devices) hit(gateway string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.shaky[gateway] = struct{}{}
 	for d := range s.open {
 		if d.gateway == gateway {
 			d.leaving(time.Now())
@@ -121,6 +140,9 @@ func (w *World) login(ctx context.Context, n int, user, name string, s *frame) (
 		login.Status, login.StatusText = s.Status, s.StatusText
 	}
 	err = d.logIn(login, first)
+	if err == nil && !w.devices.stands(label) {
+		d.leaving(time.Time{})
+	}
 	close(opened)
 	if err != nil {
 		d.close()

@@ -53,6 +53,7 @@ type run struct {
 func (w *World) Run(ctx context.Context, st *store.Store, seed uint64) Result {
 	result := Result{Steps: Random(seed, w.cfg.Redis.cluster)}
 	w.rec.take()
+	w.devices.calm()
 	r := &run{w: w, store: st}
 	for i := range people {
 		name := fmt.Sprintf("u%d-%d", seed, i)

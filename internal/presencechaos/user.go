@@ -106,8 +106,7 @@ func (u *user) step(ctx context.Context) {
 		d.close()
 	case n < 6: // from another gateway, while the first connection is open
 		_ = u.connect(ctx, name)
-	case len(u.have) == 1:
-		// With several devices, gateways that do not know of the new status could put an older one back after a data loss.
+	default:
 		u.setStatus(d)
 	}
 	u.keep(ctx)
