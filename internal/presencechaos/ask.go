@@ -44,7 +44,7 @@ func (w *World) batch(ctx context.Context, n int, users []string) (map[string]vi
 	for i := range answers {
 		v := viewOf(&answers[i])
 		views[answers[i].User] = v
-		w.told("batch", n, answers[i].User, v.State, fresh.AsOf, fresh.AsOf)
+		w.told("batch", n, answers[i].User, v.State, fresh.AsOf, time.Now())
 	}
 	return views, fresh, nil
 }

@@ -50,7 +50,7 @@ type Event struct {
 	// Status of Setting and Set.
 	Status string
 
-	// Observer was told State, which was true at some time from From to To.
+	// Observer was told State, which was true at some time from From, which is what it was told to be as of, to To, when it was told.
 	Observer string
 	State    State
 	From, To time.Time

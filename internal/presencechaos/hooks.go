@@ -47,7 +47,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		if e.Seq > r.users[e.PeerID].Seq { // an older one is to be ignored
 			r.users[e.PeerID] = e
-			r.rec.add(Event{Kind: Told, Observer: "hooks", User: e.PeerID, State: state, From: at, To: at, Note: e.Reason})
+			r.rec.add(Event{Kind: Told, Observer: "hooks", User: e.PeerID, State: state, From: at, To: time.Now(), Note: e.Reason})
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (w *World) watchSSE(ctx context.Context, tasks *sync.WaitGroup, name string
 				for i := range e.Users {
 					views[e.Users[i].User] = viewOf(&e.Users[i])
 				}
-				f.tell(views, e.AsOf, e.AsOf, e.Kind == client.Snapshot, e.More, e.Degraded)
+				f.tell(views, e.AsOf, time.Now(), e.Kind == client.Snapshot, e.More, e.Degraded)
 			}
 		}
 	})
@@ -146,7 +146,7 @@ func (w *World) followGRPC(ctx context.Context, f *fold, addr string, users []st
 				views[u.GetUser()] = viewOfProto(u)
 			}
 			at := time.UnixMilli(e.GetAsOfMs())
-			f.tell(views, at, at, e.GetSnapshot(), e.GetMore(), e.GetDegraded())
+			f.tell(views, at, time.Now(), e.GetSnapshot(), e.GetMore(), e.GetDegraded())
 		}
 		if e.GetToken() != "" {
 			*token = e.GetToken()
