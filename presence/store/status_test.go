@@ -214,3 +214,12 @@ func (g *gateway) hold() (release func()) {
 	g.t.Cleanup(release) // or the gateway would not stop
 	return release
 }
+
+// The keys of the script are in one slot.
+func TestStatusIsSetOnRedisCluster(t *testing.T) {
+	g := startGateway(t, Config{Mode: Cluster, LeaseTTL: 15 * time.Second}, "gw-1", testredis.StartCluster(t, 3).Addrs()...)
+	g.setStatus(g.register("anna", "d", nil), Status{Show: feed.ShowBusy})
+	if u := user(t, g.store, "anna"); u.Status != feed.ShowBusy {
+		t.Errorf("%+v", u)
+	}
+}
