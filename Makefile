@@ -141,7 +141,7 @@ fuzz: ## Let every fuzzer look for new inputs for FUZZTIME (30s).
 CHAOS_SCHEDULES ?= 2000
 .PHONY: chaos
 chaos: deps ## Random faults on real processes, CHAOS_SCHEDULES (2000) schedules; CI runs some.
-	@CHAOS_SCHEDULES=$(CHAOS_SCHEDULES) go test -count=1 -timeout 12h -v ./internal/chaos
+	@CHAOS_SCHEDULES=$(CHAOS_SCHEDULES) go test -count=1 -p 1 -timeout 12h -v ./internal/chaos ./internal/presencechaos
 
 .PHONY: test-cluster
 test-cluster:
