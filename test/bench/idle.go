@@ -36,7 +36,7 @@ func (c *idleCmd) Run(ctx context.Context) error {
 	figures := map[string][]float64{}
 	for range c.Rounds {
 		for _, kind := range kinds {
-			slope, err := c.measure(ctx, kind, redis.addr)
+			slope, err := c.measure(ctx, kind, redis)
 			if err != nil {
 				return fmt.Errorf("measure %s: %w", kind, err)
 			}
@@ -50,8 +50,8 @@ func (c *idleCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *idleCmd) measure(ctx context.Context, kind, redis string) (float64, error) {
-	srv, err := startServer(ctx, kind, "--redis="+redis)
+func (c *idleCmd) measure(ctx context.Context, kind string, redis *redisServer) (float64, error) {
+	srv, err := startServer(ctx, kind, "--redis="+redis.addr)
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +78,15 @@ func (c *idleCmd) measure(ctx context.Context, kind, redis string) (float64, err
 	if err != nil {
 		return 0, err
 	}
+	before, err := redis.asked(ctx)
+	if err != nil {
+		return 0, err
+	}
 	micros, err := c.idleCPU(ctx, srv)
+	if err != nil {
+		return 0, err
+	}
+	after, err := redis.asked(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -87,6 +95,11 @@ func (c *idleCmd) measure(ctx context.Context, kind, redis string) (float64, err
 	fmt.Printf("  %-8s %.2f KB (stack %.2f, heap %.2f), %.3f goroutines a connection, idle CPU %.2f µs/s a connection\n",
 		kind, slope, float64(high.Stack-low.Stack)/n/1024, float64(high.Heap-low.Heap)/n/1024,
 		float64(high.Goroutines-low.Goroutines)/n, micros)
+	if kind == "gateway" {
+		seconds := float64(c.Watch)
+		fmt.Printf("           Redis, with %d idle users: %.2f writes/s, %.0f reads/s in %.2f pipelines/s; bar: at most 0.5 writes/s and 2 pipelines/s, whatever the users\n",
+			c.To, (after.writes-before.writes)/seconds, (after.reads-before.reads)/seconds, (after.pipelines-before.pipelines-1)/seconds)
+	}
 	return slope, nil
 }
 

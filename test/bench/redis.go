@@ -6,8 +6,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // redisServer is a Redis of its own for one benchmark.
@@ -63,6 +67,43 @@ func (r *redisServer) stop() {
 	_ = r.cmd.Process.Kill()
 	_ = r.cmd.Wait()
 	os.RemoveAll(r.dir)
+}
+
+// asked is what a Redis was asked for so far.
+type asked struct{ writes, reads, pipelines float64 }
+
+// asked reads the statistics of the server. Scripts count as writes, those that only read too; what is read from a socket at once
+// is a pipeline.
+func (r *redisServer) asked(ctx context.Context) (asked, error) {
+	client := redis.NewClient(&redis.Options{Addr: r.addr, DisableIdentity: true})
+	defer client.Close()
+	info, err := client.Info(ctx, "commandstats", "stats").Result()
+	if err != nil {
+		return asked{}, fmt.Errorf("read the statistics of Redis: %w", err)
+	}
+	var a asked
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "total_reads_processed" {
+			a.pipelines, _ = strconv.ParseFloat(value, 64)
+		}
+		command, found := strings.CutPrefix(name, "cmdstat_")
+		if !found {
+			continue
+		}
+		calls, _, _ := strings.Cut(strings.TrimPrefix(value, "calls="), ",")
+		n, err := strconv.ParseFloat(calls, 64)
+		if err != nil {
+			continue
+		}
+		switch command {
+		case "evalsha", "eval":
+			a.writes += n
+		case "hmget", "hget", "hgetall", "hlen", "zrange", "xrange", "hkeys", "time":
+			a.reads += n
+		}
+	}
+	return a, nil
 }
 
 func freePort() (int, error) {
