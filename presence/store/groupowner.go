@@ -13,7 +13,8 @@ import (
 // when the user is out of claims. So whatever ends in between, a claim without a group is found by the time that it matters.
 
 const (
-	// ownedLook is how often the claims of a user are held against the groups at most, and ownedBatch how many of them.
+	// ownedLook is how often the claims of a user are held against the groups at most, and for how long a claim without a group
+	// is believed to be one that is being made; ownedBatch how many are looked at.
 	ownedLook  = time.Minute
 	ownedBatch = 1000
 )
@@ -60,7 +61,9 @@ func (s *Store) noteOwner(ctx context.Context, owner, id string, err error) {
 	switch {
 	case owner == "" || errors.Is(err, ErrTooManyGroups):
 	case errors.Is(err, ErrGroupExists): // perhaps it is this user's
-		_, _ = s.owned(ctx, owner, []string{id})
+		if groups, err := s.owned(ctx, owner, []string{id}); err == nil && len(groups) == 0 {
+			s.forgetOwned(ctx, owner, id)
+		}
 	case err == nil:
 		part := Partition(owner)
 		_ = s.exchange(ctx, read(part, "zadd", s.keys.ownedKeys(part, owner)[0], 0, id))
@@ -73,11 +76,12 @@ func (s *Store) forgetOwned(ctx context.Context, owner string, ids ...string) {
 		return
 	}
 	part := Partition(owner)
-	q := read(part, "zrem", s.keys.ownedKeys(part, owner)[0])
+	keys := s.keys.ownedKeys(part, owner)
+	claims, recent := read(part, "zrem", keys[0]), read(part, "zrem", keys[1])
 	for _, id := range ids {
-		q.args = append(q.args, id)
+		claims.args, recent.args = append(claims.args, id), append(recent.args, id)
 	}
-	_ = s.exchange(ctx, q) // see noteOwner
+	_ = s.exchange(ctx, claims, recent) // see noteOwner
 }
 
 // owned returns those of the groups that a user does own, and forgets that the others are noted.
@@ -101,7 +105,14 @@ func (s *Store) owned(ctx context.Context, owner string, ids []string) (groups [
 		groups = append(groups, Group{ID: id, Owner: owner, Version: uint64(intOf(state[0])),
 			Created: time.UnixMilli(intOf(state[2])), Members: int(intOf(reqs[2*i+1].text()))})
 	}
-	s.forgetOwned(ctx, owner, others...)
+	if owner != "" && len(others) > 0 {
+		part := Partition(owner)
+		args := []any{ownedLook.Milliseconds()}
+		for _, id := range others {
+			args = append(args, id)
+		}
+		_ = s.exchange(ctx, eval(part, groupUnclaimScript, s.keys.ownedKeys(part, owner), args...)) // see noteOwner
+	}
 	return groups, nil
 }
 

@@ -121,6 +121,13 @@ func TestClaimsWithoutAGroupAreFoundWhenTheyMatter(t *testing.T) {
 		if _, err := s.RemoveMembers(ctx, "orphaned", "", []string{"olga"}); err != nil { // is the back end's now
 			t.Fatal(err)
 		}
+		if _, err := s.CreateGroup(ctx, "early", "olga", nil); !errors.Is(err, ErrTooManyGroups) {
+			t.Errorf("while the claims may be of groups that are being made: %v", err)
+		}
+		olga := Partition("olga") // a minute later
+		if err := s.exchange(ctx, read(olga, "del", s.keys.ownedKeys(olga, "olga")[1])); err != nil {
+			t.Fatal(err)
+		}
 		for i := range 3 {
 			if _, err := s.CreateGroup(ctx, fmt.Sprint("new", i), "olga", nil); err != nil {
 				t.Errorf("group %d: %v", i, err)

@@ -75,6 +75,8 @@ var (
 	groupLua string
 	//go:embed lua/groupcreate.lua
 	groupCreateLua string
+	//go:embed lua/groupunclaim.lua
+	groupUnclaimLua string
 	//go:embed lua/groupclaim.lua
 	groupClaimLua string
 	//go:embed lua/groupadd.lua
@@ -134,6 +136,7 @@ var (
 	controlScript      = newScript(clockLua, controlLua)
 	revokeScript       = newScript(revokeLua)
 	groupCreateScript  = newScript(groupLua, groupCreateLua)
+	groupUnclaimScript = newScript(groupUnclaimLua)
 	groupClaimScript   = newScript(groupClaimLua)
 	groupAddScript     = newScript(groupLua, groupAddLua)
 	groupRemoveScript  = newScript(groupLua, groupRemoveLua)
@@ -145,7 +148,7 @@ var (
 	scripts = []*script{
 		stepScript, joinScript, renewScript, fenceScript, buriedScript, generationScript, doneScript, registerScript,
 		registerStatusScript, reassertScript, unregisterScript, setStatusScript, deadScript, splitScript, reapScript, forgetScript, controlScript, revokeScript,
-		groupCreateScript, groupClaimScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
+		groupCreateScript, groupUnclaimScript, groupClaimScript, groupAddScript, groupRemoveScript, groupDeleteScript, groupMembersScript, groupBeginScript,
 		groupFinishScript, appendScript, ackScript, peekScript, readScript,
 		externalScript, restoreScript,
 		hookClaimScript, hookTellScript, hookToldScript,
