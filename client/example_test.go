@@ -78,7 +78,11 @@ func ExampleConfig_onMessage() {
 
 func save(context.Context, client.Message) error { return nil }
 
-func fetchToken(context.Context, bool) (string, error) { return "", client.ErrSignedOut }
+// fetchToken asks the application's own service, which takes its time.
+func fetchToken(ctx context.Context, _ bool) (string, error) {
+	<-ctx.Done()
+	return "", ctx.Err()
+}
 
 // An error of Send says what became of the message.
 func ExampleClient_Send() {

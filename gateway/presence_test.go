@@ -179,6 +179,10 @@ func TestARefusedSubscriptionChangesNothing(t *testing.T) {
 		login(t, g.Addr().String(), user, "d")
 	}
 	c.changes("a online", "b online")
+	eventually(t, "presence knows of c, whom nobody watches", func() bool {
+		c.send(`{"type":"50","users":["c"]}`)
+		return strings.Contains(fmt.Sprint(c.expect("51", 200)), "state:online")
+	})
 	c.subscribe("subscribe", []string{"a", "b", "c", "a", "c"}, "c online")
 }
 
