@@ -153,6 +153,9 @@ func (c *conn) register(ctx context.Context, member membership, identity auth.Id
 		c.notRegistered(session)
 		return registerError(err)
 	}
+	if session.Status != nil {
+		c.g.statusChanged(session.User, login.Status, store.StatusChange{Set: login.StatusSet, Gateways: login.Gateways})
+	}
 	c.opened(&login)
 	if login.Previous != nil {
 		c.g.kick(session.User, login.Previous)

@@ -122,15 +122,20 @@ type frame map[string]any
 
 func login(t testing.TB, addr, user, device string) *client {
 	t.Helper()
-	ws, resp, err := websocket.DefaultDialer.DialContext(t.Context(), fmt.Sprintf("ws://%s/ws?token=%s&deviceId=%s", addr, user, device), nil)
+	c := dial(t, fmt.Sprintf("ws://%s/ws?token=%s&deviceId=%s", addr, user, device))
+	c.expect("11", 200)
+	return c
+}
+
+func dial(t testing.TB, url string) *client {
+	t.Helper()
+	ws, resp, err := websocket.DefaultDialer.DialContext(t.Context(), url, nil)
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
 	resp.Body.Close()
 	t.Cleanup(func() { ws.Close() })
-	c := &client{t, ws}
-	c.expect("11", 200)
-	return c
+	return &client{t, ws}
 }
 
 func (c *client) send(format string, args ...any) {

@@ -49,11 +49,16 @@ func (c *conn) setStatus(fr *wire.Frame) {
 		case err != nil:
 			return wire.Frame{}, err
 		}
-		set := &peerv1.StatusSet{User: session.User, Show: status.Show, Text: status.Text, Set: change.Set}
-		c.g.StatusSet(set)
-		c.g.tellStatus(change.Gateways, set)
+		c.g.statusChanged(session.User, status, change)
 		return wire.Frame{Status: status.Show, StatusText: status.Text}, nil
 	})
+}
+
+// statusChanged has everybody remember what a connection to this gateway has set.
+func (g *Gateway) statusChanged(user string, status store.Status, change store.StatusChange) {
+	set := &peerv1.StatusSet{User: user, Show: status.Show, Text: status.Text, Set: change.Set}
+	g.StatusSet(set)
+	g.tellStatus(change.Gateways, set)
 }
 
 // tellStatus tells other gateways of a status, so that none puts back an older one, which would be seen until the newer one

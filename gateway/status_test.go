@@ -59,6 +59,49 @@ func TestEveryGatewayOfAUserPutsTheNewestStatusBack(t *testing.T) {
 	}
 }
 
+// TestStatusOfALoginIsPutBackByEveryGateway: who came out of hiding by logging in elsewhere would otherwise never be seen again
+// after Redis has lost its data, and who hid would be seen.
+func TestStatusOfALoginIsPutBackByEveryGateway(t *testing.T) {
+	checkLeaks(t)
+	redis := testredis.Start(t)
+	s := readers(t, redis)
+	a, b := start(t, redis, "a"), start(t, redis, "b")
+	changes := []struct{ user, old, new, state string }{
+		{"anna", feed.ShowInvisible, feed.ShowOnline, "o"},
+		{"gustav", feed.ShowBusy, feed.ShowInvisible, "i"},
+	}
+	phones := map[string]*client{}
+	for _, c := range changes {
+		phones[c.user] = login(t, a.Addr().String(), c.user, "phone")
+		phones[c.user].send(`{"type":"56","status":%q}`, c.old)
+		phones[c.user].expect("57", 200)
+	}
+	sender := login(t, b.Addr().String(), "sender", "d")
+	for i, c := range changes {
+		laptop := dial(t, "ws://"+b.Addr().String()+"/ws")
+		laptop.send(`{"type":"10","token":%q,"deviceId":"laptop","status":%q}`, c.user, c.new)
+		laptop.expect("11", 200)
+		// It comes after the status on the way from gateway to gateway.
+		if code := sender.chat(c.user, i); code != 200 {
+			t.Fatalf("answered with %v", code)
+		}
+		phones[c.user].expect("80", 0)
+		laptop.send(`{"type":"12"}`)
+		laptop.expectClose(1000)
+	}
+
+	redis.MustDo("FLUSHALL")
+	for _, c := range changes {
+		eventually(t, c.user+" is registered again, with the status of the login", func() bool {
+			if u := stateOf(t, s, c.user); c.new == feed.ShowInvisible && u.State == store.Online {
+				t.Fatalf("%s hides, and is seen: %+v", c.user, u)
+			}
+			return strings.HasPrefix(statusIn(redis, c.user), c.state)
+		})
+	}
+	eventually(t, "anna is online", func() bool { return stateOf(t, s, "anna").State == store.Online })
+}
+
 // statusIn is the status of a user as Redis has it; empty if it has none.
 func statusIn(redis *testredis.Server, user string) string {
 	for _, key := range redis.MustDo("KEYS", "u:*:"+user).([]any) {

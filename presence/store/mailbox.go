@@ -71,6 +71,9 @@ type Login struct {
 	Status Status
 	// StatusSet is when it was set, unix ms; 0 if nobody has set any.
 	StatusSet int64
+	// Gateways are those, but for the caller, that have sessions of the user, if the login set a status: tell them, as those
+	// of a [StatusChange].
+	Gateways []Epoch
 }
 
 // Peek tells the newest number of a mailbox, and where the user is. It is for messages whose append ended with

@@ -56,9 +56,12 @@ func (m *Member) Register(ctx context.Context, session Session) (Login, error) {
 	return login, nil
 }
 
-// parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced> <status>", of which the status may be missing.
+// parseLogin reads "+<since> <next> <tail> <missed> <session that was replaced> <status>", of which the status may be missing, and
+// perhaps "\x00" and epochs, each after a space.
 func parseLogin(reply, device string) (login Login) {
 	login.Status.Show = feed.ShowOnline
+	reply, gateways, _ := strings.Cut(reply, "\x00")
+	login.Gateways = parseGateways(gateways)
 	fields := strings.SplitN(strings.TrimPrefix(reply, "+"), " ", 6)
 	if len(fields) < 5 {
 		return login

@@ -21,16 +21,21 @@ type StatusChange struct {
 }
 
 // parseChange reads "+<set> <epoch> …".
-func parseChange(reply string, own Epoch) (c StatusChange) {
-	fields := strings.Fields(strings.TrimPrefix(reply, "+"))
-	for i, f := range fields {
-		if i == 0 {
-			c.Set, _ = strconv.ParseInt(f, 36, 64) // 0, older than all, if it were none
-		} else if e := Epoch(f); e != own && !e.External() {
-			c.Gateways = append(c.Gateways, e)
+func parseChange(reply string) (c StatusChange) {
+	set, gateways, _ := strings.Cut(strings.TrimPrefix(reply, "+"), " ")
+	c.Set, _ = strconv.ParseInt(set, 36, 64) // 0, older than all, if it were none
+	c.Gateways = parseGateways(gateways)
+	return c
+}
+
+// parseGateways reads "<epoch> …", and leaves those out that put nothing back.
+func parseGateways(text string) (gateways []Epoch) {
+	for f := range strings.FieldsSeq(text) {
+		if e := Epoch(f); !e.External() {
+			gateways = append(gateways, e)
 		}
 	}
-	return c
+	return gateways
 }
 
 // SetStatus sets the status of the session's user, in order with what else the gateway writes about the user. It waits at most
@@ -66,7 +71,7 @@ func (m *Member) SetStatus(ctx context.Context, session Session, status Status) 
 	if r.err != nil {
 		return StatusChange{}, fmt.Errorf("set status: %w", r.err)
 	}
-	return parseChange(r.reply, m.Epoch()), nil
+	return parseChange(r.reply), nil
 }
 
 const (
@@ -106,7 +111,7 @@ func (s *Store) SetStatus(ctx context.Context, user string, status Status) (Stat
 		case text != "" && text[0] == 'B':
 			buckets = max(1, int(intOf(text[1:])))
 		default:
-			return parseChange(text, ""), nil
+			return parseChange(text), nil
 		}
 	}
 	return StatusChange{}, fmt.Errorf("set status: %w", errBeingReaped)

@@ -183,6 +183,33 @@ func TestStatusThatIsSetAmongReRegistrationsHolds(t *testing.T) {
 	}
 }
 
+// Whoever sets a status with a login has to tell the gateways that know an older one, also if the first reply was lost.
+func TestLoginWithAStatusNamesTheOtherGateways(t *testing.T) {
+	r := startRedis(t)
+	other, g := startGateway(t, Config{}, "gw-1", r.Addr), startGateway(t, Config{}, "gw-2", r.Addr)
+	other.register("anna", "phone", &Status{Show: feed.ShowInvisible})
+	other.register("anna", "tablet", nil)
+	g.register("anna", "watch", nil)
+	s := Session{User: "anna", Device: "laptop", Conn: 100}
+	login := func() Login {
+		t.Helper()
+		l, err := g.member.Register(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if l := login(); l.Gateways != nil || l.Status.Show != feed.ShowInvisible {
+		t.Errorf("without a status: %+v", l)
+	}
+	s.Conn, s.Status = 101, &Status{Show: feed.ShowBusy, Text: "back at 5"}
+	for _, when := range []string{"once", "repeated"} {
+		if l := login(); !slices.Equal(l.Gateways, []Epoch{other.member.Epoch()}) || l.Status != *s.Status {
+			t.Errorf("%s: %+v, want the other gateway", when, l)
+		}
+	}
+}
+
 // That who is not there has no status is forgotten soon: it is for gateways that come late.
 func TestPlainStatusOfWhoIsNotThereIsKeptShortly(t *testing.T) {
 	r := startRedis(t)

@@ -4,8 +4,9 @@
 --       11 hash of the device  12 user in the bucket  13 number of buckets that 7 follows from  14 retention, s
 --       15 address of the client, empty: not known  16 letter of the status to set, if one is  17 its text
 -- Returns "+<since> <next> <tail> <missed> <session that was replaced> <status>", of which next is the first message due to the
--- device, and the status is missing if none is set; "R" revoked; "T" too many sessions; "W" try again, see status.lua; "B<n>"
--- there are n buckets, nothing was done; "X" fenced; "L" too late.
+-- device, and the status is missing if none is set; if one was to be set, "\0" and the other epochs that have sessions of the user,
+-- each after a space, follow; "R" revoked; "T" too many sessions; "W" try again, see status.lua; "B<n>" there are n buckets,
+-- nothing was done; "X" fenced; "L" too late.
 if (meta[3] or '1') ~= ARGV[13] then return 'B' .. (meta[3] or '1') end
 if revoked(KEYS[5], ARGV[3], ARGV[8], ARGV[9]) then return 'R' end
 local box, there, sessions = open(KEYS[1], KEYS[4], KEYS[6])
@@ -36,7 +37,7 @@ if old then
   if epoch == ARGV[1] and conn == ARGV[2] then
     -- A repetition: the first reply was lost.
     put(old, nil, box.t)
-    return '+' .. since .. waiting() .. (box.t and ' ' .. box.t or '')
+    return '+' .. since .. waiting() .. (box.t and ' ' .. box.t or '') .. (ARGV[16] and '\0' .. elsewhere(box) or '')
   end
   ms = math.max(ms, (tonumber(since or '0', 36) or 0) + 1)
 elseif sessions >= tonumber(ARGV[10]) then
@@ -68,4 +69,4 @@ end
 put(session, epoch, box.t)
 tell(session, ARGV[15], box.t)
 keep(there, sessions)
-return '+' .. since .. waiting() .. (old or '') .. (box.t and ' ' .. box.t or '')
+return '+' .. since .. waiting() .. (old or '') .. (box.t and ' ' .. box.t or '') .. (ARGV[16] and '\0' .. elsewhere(box) or '')

@@ -21,14 +21,4 @@ if sessions == 0 then
   if string.find(box.t, '^o%w*%.%w*%.$') and next(box, next(box)) == nil then kept = 60000 end
   expire(KEYS[1], KEYS[4], ms + kept)
 end
-local reply, told = '+' .. string.match(box.t, '^%a(%w*)'), { [ARGV[1]] = true }
-for other, session in pairs(box) do
-  if string.byte(other) == 115 then
-    local epoch = parse(session)
-    if not told[epoch] then
-      told[epoch] = true
-      reply = reply .. ' ' .. epoch
-    end
-  end
-end
-return reply
+return '+' .. string.match(box.t, '^%a(%w*)') .. elsewhere(box)

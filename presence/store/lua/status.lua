@@ -36,3 +36,17 @@ local function setStatus(box, letter, text, entry)
   end
   return was == letter and said == text and '=' or '+'
 end
+-- Returns the epochs, each after a space, that have other sessions of the user than the caller. They know an older status.
+local function elsewhere(box)
+  local list, told = '', { [ARGV[1]] = true }
+  for other, session in pairs(box) do
+    if string.byte(other) == 115 and other ~= field then
+      local epoch = parse(session)
+      if not told[epoch] then
+        told[epoch] = true
+        list = list .. ' ' .. epoch
+      end
+    end
+  end
+  return list
+end
