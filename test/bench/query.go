@@ -25,6 +25,7 @@ type queryCmd struct {
 type queryResult struct {
 	httpResult
 	users, server, redis float64 // users a second; ns of CPU a user in the server and in Redis
+	hits                 float64 // % of the users who were not looked up in Redis
 }
 
 func (c *queryCmd) Run(ctx context.Context) error {
@@ -74,6 +75,9 @@ func (c *queryCmd) print(kind string, results map[string][]queryResult) {
 		show(func(r queryResult) float64 { return ms(r.p50) }, "%.2f", "ms"), show(func(r queryResult) float64 { return ms(r.p99) }, "%.2f", "ms"))
 	fmt.Printf("            CPU a user: server %s, Redis %s\n", show(func(r queryResult) float64 { return r.server }, "%.0f", "ns"),
 		show(func(r queryResult) float64 { return r.redis }, "%.0f", "ns"))
+	if kind != "mget" {
+		fmt.Printf("            answered from memory: %s\n", show(func(r queryResult) float64 { return r.hits }, "%.2f", "%"))
+	}
 	bar, yardstick := map[string]float64{"warm": 2, "uncached": 0.7, "batch": 1}[kind], results["mget"]
 	if bar == 0 || len(yardstick) == 0 {
 		return
@@ -140,6 +144,10 @@ func (c *queryCmd) measure(ctx context.Context, kind string, store *redisServer,
 	if _, err := load.run(ctx, time.Second); err != nil {
 		return queryResult{}, err
 	}
+	before, err := store.asked(ctx)
+	if err != nil {
+		return queryResult{}, err
+	}
 	serverBefore, redisBefore := srv.used(), cpuOf(store.cmd.Process.Pid)
 	r := queryResult{}
 	if r.httpResult, err = load.run(ctx, time.Duration(c.Seconds)*time.Second); err != nil {
@@ -149,7 +157,9 @@ func (c *queryCmd) measure(ctx context.Context, kind string, store *redisServer,
 	r.users = r.rate() * float64(n)
 	r.server = float64(srv.used()-serverBefore) / asked
 	r.redis = float64(cpuOf(store.cmd.Process.Pid)-redisBefore) / asked
-	return r, nil
+	after, err := store.asked(ctx)
+	r.hits = 100 * (1 - (after.hashes-before.hashes)/asked)
+	return r, err
 }
 
 // requests asks for random users, 200,000 in all.

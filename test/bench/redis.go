@@ -70,7 +70,7 @@ func (r *redisServer) stop() {
 }
 
 // asked is what a Redis was asked for so far.
-type asked struct{ writes, reads, pipelines float64 }
+type asked struct{ writes, reads, pipelines, hashes float64 } // hashes: HGETALL alone, one for each user who is looked up
 
 // asked reads the statistics of the server. Scripts count as writes, those that only read too; what is read from a socket at once
 // is a pipeline.
@@ -101,6 +101,9 @@ func (r *redisServer) asked(ctx context.Context) (asked, error) {
 			a.writes += n
 		case "hmget", "hget", "hgetall", "hlen", "zrange", "xrange", "hkeys", "time":
 			a.reads += n
+			if command == "hgetall" {
+				a.hashes = n
+			}
 		}
 	}
 	return a, nil
