@@ -28,7 +28,7 @@ type Event struct {
 	Snapshot, More bool
 	// Users who changed, each once, as they are now. Shared with other subscriptions: not to be modified.
 	Users []store.User
-	// Token resumes after this event. Empty with More.
+	// Token resumes after this event. Empty with More, and before the first time that it is known of everybody what to tell.
 	Token string
 	// Bookmark says that nothing happened for 15 s, or that Degraded is another: Users is empty.
 	Bookmark bool
